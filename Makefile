@@ -1,0 +1,55 @@
+PYTHON ?= python3
+HOST ?= http://127.0.0.1:3000
+RATE ?= 100
+DURATION ?= 1m
+BIN := .venv/bin
+MANAGE := $(BIN)/python manage.py
+
+.PHONY: help demo test up load check format watch
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/installed ## one order live, then ten at once, on servers started for it
+	@$(MANAGE) demo
+
+up: .venv/installed ## the stack in the foreground; PORT= and DATA_DIR= for a second one
+	@$(MANAGE) up
+
+watch: .venv/installed ## follow ORDER=ord_..., or all orders
+	@$(MANAGE) watch $(ORDER)
+
+load: .venv/installed ## RATE=100 orders a minute for DURATION=1m against HOST
+	@ORDERS_PER_MINUTE=$(RATE) RUN_TIME=$(DURATION) \
+		$(BIN)/locust -f locustfiles/orders.py --headless --host $(HOST)
+
+test: .venv/installed ## the tests, with coverage of orders and dex
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+check: .venv/installed ## lint, types, import contracts, migrations, production settings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -W 'ignore:Got an error checking' manage.py makemigrations --check --dry-run
+	@DEBUG=false ALLOWED_HOSTS=example.com \
+		SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') \
+		DATABASE_URL=postgres://u:p@localhost/db REDIS_URL=redis://localhost \
+		$(MANAGE) check --deploy --fail-level WARNING
+
+format: .venv/installed ## format and mend what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "$(PYTHON) is missing or older than 3.11: install Python 3.11 or set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make a virtualenv: install its venv package (python3-venv)"; exit 1; }
+	@echo "installing dependencies into .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,25 @@
+"""The ways a venue can fail an order. Anything else that is raised is a bug."""
+
+
+class DexError(Exception):
+    """A failure with a code the client sees."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["DexError"], tuple[str, str]]:
+        return type(self), (self.code, self.detail)
+
+
+class VenueUnavailable(DexError):
+    """The venue did not answer, or not in time: try again."""
+
+
+class SlippageExceeded(DexError):
+    """The price moved past the minimum: quote again."""
+
+
+class OrderRejected(DexError):
+    """No further attempt can succeed: final."""

@@ -1,0 +1,78 @@
+"""Asks every venue at once and takes the one that returns the most."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+
+from dex.decision import decide
+from dex.errors import DexError
+from dex.types import Quote, QuoteFailure, Route, SwapRequest
+from dex.venues.base import Venue
+
+THREADS_PER_VENUE = 32
+
+
+class Router:
+    """Routes over `venues`, each given `timeout_ms` to answer.
+
+    Every venue has threads of its own, started as they are needed: one that hangs holds up no
+    other.
+    """
+
+    def __init__(
+        self,
+        venues: Mapping[str, Venue],
+        *,
+        timeout_ms: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._venues = venues
+        self._timeout_ms = timeout_ms
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._executors: dict[str, ThreadPoolExecutor] = {}
+
+    def route(self, request: SwapRequest) -> Route:
+        """The best route now, with every quote it was chosen from.
+
+        A venue that fails or is late becomes a QuoteFailure. Raises VenueUnavailable where none
+        answered and one might later, else OrderRejected (INSUFFICIENT_LIQUIDITY, NO_ROUTE).
+        """
+        deadline = self._monotonic() + self._timeout_ms / 1000
+        asked = {
+            name: self._executor(name).submit(venue.quote, request)
+            for name, venue in self._venues.items()
+        }
+        answers = [self._answer(name, future, deadline) for name, future in asked.items()]
+        return decide(
+            request,
+            quotes=tuple(answer for answer in answers if isinstance(answer, Quote)),
+            failures=tuple(answer for answer in answers if isinstance(answer, QuoteFailure)),
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            executors = list(self._executors.values())
+            self._executors.clear()
+        for executor in executors:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, name: str, future: Future[Quote], deadline: float) -> Quote | QuoteFailure:
+        try:
+            return future.result(timeout=max(0.0, deadline - self._monotonic()))
+        except TimeoutError:
+            future.cancel()
+            return QuoteFailure(
+                venue=name, code="QUOTE_UNAVAILABLE", detail=f"no answer in {self._timeout_ms} ms"
+            )
+        except DexError as error:
+            return QuoteFailure(venue=name, code=error.code, detail=error.detail)
+
+    def _executor(self, name: str) -> ThreadPoolExecutor:
+        with self._lock:
+            if name not in self._executors:
+                self._executors[name] = ThreadPoolExecutor(
+                    THREADS_PER_VENUE, thread_name_prefix=f"quote-{name}"
+                )
+            return self._executors[name]

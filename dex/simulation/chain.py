@@ -1,0 +1,200 @@
+"""The simulated chain: a ledger in PostgreSQL that lands what it is sent, by its own clock."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dex.errors import OrderRejected, VenueUnavailable
+from dex.simulation.blocks import BLOCK_MS, blockhash, height_of
+from dex.simulation.database import Database
+from dex.simulation.faults import Faults
+from dex.simulation.market import Market
+from dex.simulation.program import Program
+from dex.simulation.settlement import EXPIRED, Settlement
+from dex.transactions import DecodedTransaction, decode_transaction
+from dex.types import Fill, Swap, SwapState, SwapStatus
+
+SCHEMA_SQL = Path(__file__).with_name("chain.sql")
+MIN_VALIDITY_BLOCKS = 30
+
+_CLOCK = f"""
+clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), block AS (
+    SELECT now, floor(extract(epoch FROM now) * 1000)::bigint / {BLOCK_MS} AS height FROM clock
+)"""
+
+# A quote may be one block ahead of the database where clocks drift apart between two readings.
+_RECORD = f"""
+WITH {_CLOCK}, fate AS (
+    SELECT now, lands_at, expires_at,
+           %(outcome)s <> 'expired' AND lands_at < expires_at AS in_time
+    FROM block,
+         LATERAL (SELECT now + %(latency_ms)s * interval '1 millisecond' AS lands_at,
+                         to_timestamp((%(last_height)s + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
+    WHERE height BETWEEN %(first_height)s - 1 AND %(last_height)s
+), recorded AS (
+    INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
+                                   sent_at, outcome, settles_at, outcome_amount_out,
+                                   error_code, error)
+    SELECT %(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'pending', %(amount_in)s,
+           now, CASE WHEN in_time THEN %(outcome)s ELSE 'expired' END,
+           CASE WHEN in_time THEN lands_at ELSE expires_at END,
+           CASE WHEN in_time THEN %(amount_out)s::numeric END,
+           CASE WHEN in_time THEN %(error_code)s ELSE %(expired_code)s END,
+           CASE WHEN in_time THEN %(error)s ELSE %(expired_error)s END
+    FROM fate
+    ON CONFLICT (signature) DO NOTHING
+)
+SELECT EXISTS (SELECT FROM fate)
+    OR EXISTS (SELECT FROM chain.transaction WHERE signature = %(signature)s)
+"""
+
+_ASK = f"""
+WITH {_CLOCK}, settled AS (
+    UPDATE chain.transaction
+    SET status = outcome, amount_out = outcome_amount_out,
+        landed_at = CASE WHEN outcome = 'landed' THEN settles_at END
+    FROM clock
+    WHERE signature = %(signature)s AND status = 'pending' AND settles_at <= now
+)
+SELECT height,
+       CASE WHEN status = 'pending' AND settles_at <= now THEN outcome ELSE status END,
+       amount_in, outcome_amount_out, settles_at, error_code, error
+FROM block LEFT JOIN chain.transaction ON signature = %(signature)s
+"""
+
+_BURY = """
+INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
+                               outcome, settles_at, error_code, error)
+VALUES (%(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'expired', %(amount_in)s,
+        'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
+ON CONFLICT (signature) DO NOTHING
+RETURNING signature
+"""
+
+_EXPIRED = {"expired_code": EXPIRED.error_code, "expired_error": EXPIRED.error}
+
+
+class SimulatedChain:
+    """Takes signed transactions and answers what became of them.
+
+    Writes `chain.transaction` on its own autocommit connections, opened at the first use; time is
+    the database's clock alone. A transaction is settled from `settles_at` on whether or not
+    anybody asks. Every method raises VenueUnavailable where PostgreSQL does not answer.
+    `latency_ms` is the least and the most from sending to landing.
+    """
+
+    def __init__(
+        self,
+        *,
+        dsn: str,
+        seed: str,
+        market: Market,
+        programs: Iterable[Program],
+        latency_ms: tuple[int, int],
+        faults: Faults,
+        pool_size: int = 4,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._seed = seed
+        self._database = Database(dsn, pool_size=pool_size, monotonic_ns=monotonic_ns)
+        self._rules = Settlement(
+            seed=seed,
+            market=market,
+            programs={program.program_id: program for program in programs},
+            latency_ms=latency_ms,
+            faults=faults,
+        )
+        self._validity = max(MIN_VALIDITY_BLOCKS, -(-2 * latency_ms[1] // BLOCK_MS))
+
+    def height(self) -> int:
+        return self._database.height()
+
+    def blockhash(self, height: int) -> bytes:
+        return blockhash(self._seed, height)
+
+    def last_valid_height(self, height: int) -> int:
+        """Last block that takes a transaction with the blockhash of block `height`."""
+        return height + self._validity
+
+    def send(self, raw: bytes) -> None:
+        """Record a signed transaction; the same one again changes nothing.
+
+        Raises OrderRejected(TX_REJECTED) for bytes the chain would never take, and
+        VenueUnavailable(TX_EXPIRED) when the blockhash is not current: it may have been recorded
+        before, status() tells.
+        """
+        transaction = decode_transaction(raw)
+        height = self._height_of(transaction)
+        outcome = self._rules.outcome_of(transaction, height)
+        row = self._database.fetch_one(
+            _RECORD,
+            {
+                **self._identity(transaction),
+                **_EXPIRED,
+                "first_height": height,
+                "last_height": self.last_valid_height(height),
+                "latency_ms": self._rules.latency_of(transaction),
+                "outcome": outcome.status.value,
+                "amount_out": outcome.amount_out,
+                "error_code": outcome.error_code,
+                "error": outcome.error,
+            },
+        )
+        if row != (True,):
+            raise VenueUnavailable("TX_EXPIRED", "blockhash not found")
+        if self._rules.loses_reply(transaction):
+            raise VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
+
+    def status(self, swap: Swap) -> SwapState:
+        """What became of it, and for good once it is landed, failed or expired.
+
+        A signature that is unknown after its last valid block is recorded as expired, so that a
+        send still on its way cannot land any more.
+        """
+        row = self._ask(swap)
+        if row[1] is None and row[0] > swap.last_valid_block_height:
+            transaction = decode_transaction(swap.transaction)
+            self._database.fetch_one(_BURY, {**self._identity(transaction), **_EXPIRED})
+            row = self._ask(swap)
+        return _state_of(row)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _ask(self, swap: Swap) -> tuple[Any, ...]:
+        row = self._database.fetch_one(_ASK, {"signature": swap.signature})
+        if row is None:
+            raise RuntimeError("a statement that always returns a row returned none")
+        return row
+
+    def _height_of(self, transaction: DecodedTransaction) -> int:
+        height = height_of(self._seed, transaction.blockhash)
+        if height is None:
+            raise OrderRejected("TX_REJECTED", "the blockhash is not of this chain")
+        return height
+
+    def _identity(self, transaction: DecodedTransaction) -> dict[str, object]:
+        return {
+            "signature": transaction.signature,
+            "order_id": transaction.order_id,
+            "attempt": transaction.attempt,
+            "venue": self._rules.venue_of(transaction),
+            "amount_in": transaction.amount_in,
+        }
+
+
+def _state_of(row: tuple[Any, ...]) -> SwapState:
+    _, status, amount_in, amount_out, settles_at, error_code, error = row
+    match status:
+        case None:
+            return SwapState(status=SwapStatus.UNKNOWN)
+        case "pending":
+            return SwapState(status=SwapStatus.PENDING)
+        case "landed":
+            fill = Fill(amount_in=int(amount_in), amount_out=int(amount_out), landed_at=settles_at)
+            return SwapState(status=SwapStatus.LANDED, fill=fill)
+        case _:
+            return SwapState(status=SwapStatus(status), error_code=error_code, error=error)

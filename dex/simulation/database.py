@@ -1,0 +1,95 @@
+"""The simulated chain's own connections, and its clock."""
+
+import os
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from dex.errors import VenueUnavailable
+from dex.simulation.blocks import height_at
+
+TIMEOUT_SECONDS = 2.0
+CLOCK_MAX_AGE_NS = 10_000_000_000
+
+UNIX_MS = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+
+class Database:
+    """A pool of autocommit connections, opened at the first use in the process that uses it.
+
+    Raises VenueUnavailable(QUOTE_UNAVAILABLE) where PostgreSQL does not answer.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int, monotonic_ns: Callable[[], int]) -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._monotonic_ns = monotonic_ns
+        self._lock = Lock()
+        self._pool: ConnectionPool | None = None
+        self._pid = 0
+        self._closed = False
+        self._clock: tuple[int, int] | None = None  # (offset in ms, read at in ns)
+
+    def fetch_one(self, sql: str, values: Mapping[str, object]) -> tuple[Any, ...] | None:
+        """First row of one statement, None when it returns none."""
+        pool = self._open_pool()
+        try:
+            with pool.connection() as connection:
+                return connection.execute(sql, values).fetchone()
+        except PoolTimeout as error:
+            raise _unavailable(error) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            pool.drain()  # a restart broke every idle connection, not this one alone
+            raise _unavailable(error) from error
+
+    def height(self) -> int:
+        """Block height by the database's clock, never ahead of it; asks it every 10 s."""
+        clock, now_ns = self._clock, self._monotonic_ns()
+        if clock is None or now_ns - clock[1] > CLOCK_MAX_AGE_NS:
+            clock = self._read_clock()
+        return height_at(clock[0] + now_ns // 1_000_000)
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+            self._closed = True
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+    def _read_clock(self) -> tuple[int, int]:
+        row = self.fetch_one(f"SELECT {UNIX_MS}", {})
+        read_at = self._monotonic_ns()
+        unix_ms: int = row[0] if row else 0
+        self._clock = (unix_ms - read_at // 1_000_000, read_at)
+        return self._clock
+
+    def _open_pool(self) -> ConnectionPool:
+        with self._lock:
+            if self._closed:
+                raise VenueUnavailable("QUOTE_UNAVAILABLE", "the simulated chain was closed")
+            if self._pool is None or self._pid != os.getpid():
+                self._pool = ConnectionPool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._pool_size,
+                    open=True,
+                    timeout=TIMEOUT_SECONDS,
+                    reconnect_timeout=TIMEOUT_SECONDS,
+                    num_workers=1,
+                    name="simulated-chain",
+                    kwargs={
+                        "autocommit": True,
+                        "application_name": "simulated-chain",
+                        "connect_timeout": int(TIMEOUT_SECONDS),
+                        "options": f"-c statement_timeout={int(TIMEOUT_SECONDS * 1000)}",
+                    },
+                )
+                self._pid = os.getpid()
+            return self._pool
+
+
+def _unavailable(error: psycopg.Error) -> VenueUnavailable:
+    return VenueUnavailable("QUOTE_UNAVAILABLE", f"the simulated chain's database: {error}")

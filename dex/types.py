@@ -1,0 +1,136 @@
+"""What crosses the border of dex: requests, quotes, routes, swaps and what became of them.
+
+Amounts are integers in base units of their token (lamports for SOL); prices and impacts are
+Decimal and only ever shown. Slippage is an integer number of basis points.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Token:
+    symbol: str
+    mint: str
+    decimals: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwapRequest:
+    """What one attempt of one order wants. `order_id` is empty for a bare quote."""
+
+    token_in: Token
+    token_out: Token
+    amount_in: int
+    slippage_bps: int
+    order_id: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """A venue's answer at one block height.
+
+    `price_impact` is a fraction and leaves the fee out; `fee` is in base units of `fee_token`.
+    `mid_price` and `effective_price` are token_out per token_in, in whole tokens.
+    """
+
+    venue: str
+    amount_in: int
+    amount_out: int
+    min_amount_out: int
+    fee: int
+    fee_token: Token
+    mid_price: Decimal
+    effective_price: Decimal
+    price_impact: Decimal
+    block_height: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuoteFailure:
+    """A venue that gave no quote, and why. `code` is a failure code of `dex.errors`."""
+
+    venue: str
+    code: str
+    detail: str
+
+
+class Reason(StrEnum):
+    """Why a route was taken."""
+
+    BEST_PRICE = "BEST_PRICE"  # the venue returns more than the other
+    ONLY_VENUE = "ONLY_VENUE"  # the other has no such pair or refused
+    OTHER_TIMED_OUT = "OTHER_TIMED_OUT"  # the other gave no answer in time
+    TIE_LOWER_FEE = "TIE_LOWER_FEE"  # equal output, this one takes the lower fee
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leg:
+    """The part of a route that goes through one venue."""
+
+    venue: str
+    quote: Quote
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """The decision, with everything it was decided on. `explanation` is a sentence with numbers."""
+
+    request: SwapRequest
+    legs: tuple[Leg, ...]
+    quotes: tuple[Quote, ...]
+    failures: tuple[QuoteFailure, ...]
+    reason: Reason
+    explanation: str
+
+    @property
+    def amount_out(self) -> int:
+        return sum(leg.quote.amount_out for leg in self.legs)
+
+    @property
+    def min_amount_out(self) -> int:
+        return sum(leg.quote.min_amount_out for leg in self.legs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swap:
+    """A signed transaction, ready to be sent any number of times while it is valid.
+
+    `signature` (base58) identifies it on the chain and is known before it is sent.
+    It can no longer land once the chain has passed `last_valid_block_height`.
+    """
+
+    venue: str
+    signature: str
+    transaction: bytes
+    last_valid_block_height: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fill:
+    amount_in: int
+    amount_out: int
+    landed_at: datetime
+
+
+class SwapStatus(StrEnum):
+    """What the chain knows of a signature."""
+
+    UNKNOWN = "unknown"  # never seen, may still be sent
+    PENDING = "pending"  # accepted, not landed
+    LANDED = "landed"  # executed; final
+    FAILED = "failed"  # landed with an error, nothing moved; final
+    EXPIRED = "expired"  # can never land any more; final
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwapState:
+    """`fill` is set when landed; `error_code` and `error` when failed or expired."""
+
+    status: SwapStatus
+    fill: Fill | None = None
+    error_code: str = ""
+    error: str = ""

@@ -1,0 +1,22 @@
+"""HTTP and WebSocket on one port, served by Daphne."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()  # before anything imports a model
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+from orders.routing import websocket_urlpatterns
+
+application = ProtocolTypeRouter(
+    {
+        "http": ASGIStaticFilesHandler(django_application),
+        "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
+    }
+)

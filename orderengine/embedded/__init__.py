@@ -1,0 +1,62 @@
+"""PostgreSQL and Redis from wheels, for development and tests: nothing to install or configure."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from orderengine.embedded.files import STACK_FILE, data_dir_secrets, set_by_user, write_env
+from orderengine.embedded.postgres import Postgres
+from orderengine.embedded.redis import Redis
+from orderengine.embedded.server import EmbeddedError, Server
+
+__all__ = ["EmbeddedError", "Postgres", "Redis", "Server", "Stack"]
+
+
+class Stack:
+    """The servers that `environ` does not name, and the environment in which all are known."""
+
+    def __init__(self, data_dir: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.environ = set_by_user(environ, self.data_dir)
+        self.secrets = data_dir_secrets(self.data_dir)
+        self.postgres = None if self.environ.get("DATABASE_URL") else Postgres(self.data_dir)
+        self.redis = None if self.environ.get("REDIS_URL") else Redis(self.data_dir)
+
+    @property
+    def servers(self) -> list[Server]:
+        """The embedded servers of this stack, in the order in which they start."""
+        return [server for server in (self.postgres, self.redis) if server is not None]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What every process of the stack is told; what the caller has set is kept."""
+        known = {
+            "DEBUG": "true" if self.servers else "false",
+            "DATABASE_URL": self.postgres.url if self.postgres else "",
+            "REDIS_URL": self.redis.url if self.redis else "",
+            "SECRET_KEY": self.secrets["SECRET_KEY"],
+            "DEX_SEED": self.secrets["DEX_SEED"],
+            "FLOWER_BASIC_AUTH": f"operator:{self.secrets['OPERATOR_PASSWORD']}",
+        }
+        return {name: self.environ.get(name) or value for name, value in known.items()}
+
+    def start(self) -> None:
+        """Starts the servers and writes `stack.env`, by which other commands find them."""
+        try:
+            for server in self.servers:
+                server.start()
+        except BaseException:
+            self.stop(timeout=0)
+            raise
+        write_env(self.data_dir / STACK_FILE, self.env)
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Stops the servers, each by force after `timeout` seconds, and removes `stack.env`."""
+        try:
+            for server in reversed(self.servers):
+                server.stop(timeout)
+        except KeyboardInterrupt:  # a second Ctrl-C: no more patience
+            for server in reversed(self.servers):
+                server.stop(timeout=0)
+        if any(server.port for server in self.servers):
+            (self.data_dir / STACK_FILE).unlink(missing_ok=True)

@@ -1,0 +1,49 @@
+"""The small files of a data directory: NAME=value lines, and secrets only their owner can read."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+STACK_FILE = "stack.env"
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """The NAME=value lines of a file; empty when there is none."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def set_by_user(environ: Mapping[str, str], data_dir: Path) -> dict[str, str]:
+    """The environment without what settings read into it from the file of a stack."""
+    told = read_env(data_dir / STACK_FILE)
+    return {name: value for name, value in environ.items() if told.get(name) != value}
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file in one step, readable by its owner only."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def write_env(path: Path, values: Mapping[str, str]) -> None:
+    """Writes NAME=value lines for `read_env`."""
+    write_private(path, "".join(f"{name}={value}\n" for name, value in values.items()))
+
+
+def data_dir_secrets(data_dir: Path) -> dict[str, str]:
+    """The passwords, keys and seed of a data directory, drawn on first use and kept."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    kept = read_env(data_dir / "secrets.env")
+    drawn = {
+        "POSTGRES_PASSWORD": secrets.token_urlsafe(24),
+        "REDIS_PASSWORD": secrets.token_urlsafe(24),
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "DEX_SEED": str(secrets.randbelow(2**31)),
+        "OPERATOR_PASSWORD": secrets.token_urlsafe(12),
+    }
+    if drawn.keys() - kept.keys():
+        write_env(data_dir / "secrets.env", drawn | kept)
+    return drawn | kept

@@ -1,0 +1,98 @@
+"""Typed readers of the environment. A wrong value names its variable and what it may be."""
+
+import os
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+env = environ.Env()
+
+
+def isset(name: str) -> bool:
+    return os.environ.get(name, "") != ""
+
+
+def read(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:
+    """The parsed variable, or the default where it is unset or empty."""
+    if not isset(name):
+        return default
+    try:
+        return parse(env.str(name))
+    except ValueError as error:
+        value = env.str(name)
+        raise ImproperlyConfigured(f"{name}={value!r}: expected {expected} ({error})") from None
+
+
+def integer(name: str, default: int, minimum: int = 0) -> int:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < minimum:
+            raise ValueError(f"less than {minimum}")
+        return number
+
+    return read(name, default, parse, f"a whole number, at least {minimum}")
+
+
+def number(name: str, default: float) -> float:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not 0 <= value < float("inf"):
+            raise ValueError("not a finite number of 0 or more")
+        return value
+
+    return read(name, default, parse, "a number of 0 or more")
+
+
+def flag(name: str, default: bool) -> bool:
+    def parse(text: str) -> bool:
+        lowered = text.strip().lower()
+        if lowered in {"1", "true", "yes", "on"}:
+            return True
+        if lowered in {"0", "false", "no", "off"}:
+            return False
+        raise ValueError("neither true nor false")
+
+    return read(name, default, parse, "true or false")
+
+
+def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError("not one of them")
+        return text.lower()
+
+    return read(name, default, parse, "one of " + ", ".join(choices))
+
+
+def names(name: str, default: list[str]) -> list[str]:
+    return read(
+        name, default, lambda text: [part.strip() for part in text.split(",") if part.strip()], ""
+    )
+
+
+def millisecond_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
+    """`2000-3000`, or one number for both ends."""
+
+    def parse(text: str) -> tuple[int, int]:
+        low, _, high = text.partition("-")
+        ends = int(low), int(high or low)
+        if not 0 <= ends[0] <= ends[1]:
+            raise ValueError("the first number must not be above the second")
+        return ends
+
+    return read(name, default, parse, "milliseconds such as 2000-3000 or 0")
+
+
+def rate(name: str, default: str) -> str | None:
+    """Celery's notation (`20/s`, `100/m`); set but empty means none."""
+    if name in os.environ and not os.environ[name].strip():
+        return None
+    text = os.environ.get(name, default)
+    if not re.fullmatch(r"\d+(\.\d+)?(/[smh])?", text):
+        raise ImproperlyConfigured(f"{name}={text!r}: expected a rate such as 20/s or 100/m")
+    return text

@@ -1,0 +1,209 @@
+"""`manage.py up`: the whole stack in the foreground."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import redis
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from orderengine.embedded import EmbeddedError, Stack
+from orderengine.embedded.server import HOST, free_port, port_is_free
+from orderengine.supervisor import Child, Supervisor, command, ending_signals
+
+MANAGE = [sys.executable, "manage.py"]
+CELERY = [sys.executable, "-m", "celery", "-A", "orderengine"]
+DAPHNE = [
+    *(sys.executable, "-m", "daphne", "--bind", HOST, "--no-server-name", "--verbosity", "0"),
+    *("--ping-interval", "20", "--ping-timeout", "30", "--websocket_timeout", "-1"),
+    *("--websocket-max-message-size", "65536", "--application-close-timeout", "10"),
+]
+WORKER = [
+    *(*CELERY, "worker", "--pool", "threads", "--without-gossip", "--without-mingle"),
+    *("--loglevel", "warning"),
+]
+SERVER_STOP_SECONDS = 1.0  # after the supervisor's grace, so that all is over within 10 s
+SLOW_START_SECONDS = 30.0
+
+
+class Command(BaseCommand):
+    help = "Runs web, workers, dispatcher and Flower in the foreground until Ctrl-C."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--no-flower", action="store_true", help="do not start Flower")
+        parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
+
+    def handle(self, *_: Any, no_flower: bool, workers: int, **__: Any) -> None:
+        if not port_is_free(settings.PORT):
+            raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
+        interrupt_on_signals()
+        stack = Stack(settings.DATA_DIR)
+        flower_port = 0 if no_flower else choose_flower_port()
+        try:
+            stack.start()
+            prepare_database(stack.env)
+            asyncio.run(serve(stack, workers, flower_port))
+        except KeyboardInterrupt:
+            pass
+        except EmbeddedError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            interrupt_on_signals()
+            stack.stop(SERVER_STOP_SECONDS)
+
+
+def children(stack: Stack, workers: int, flower_port: int) -> list[Child]:
+    """The processes of the stack, in the order in which they start."""
+    concurrency = str(settings.QUEUE_CONCURRENCY or 10)
+    table = {"web": [*DAPHNE, "--port", str(settings.PORT), "orderengine.asgi:application"]}
+    for number in range(1, workers + 1):
+        name = "worker" if workers == 1 else f"worker{number}"
+        table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
+    table["dispatcher"] = [*MANAGE, "dispatcher"]
+    if flower_port:
+        table["flower"] = [*CELERY, "flower", f"--address={HOST}", f"--port={flower_port}"]
+    return [
+        *(Child(name=s.name, spawn=s.spawn, process=s.process, owned=False) for s in stack.servers),
+        *(
+            Child(name=name, spawn=command(argv, stack.env, settings.BASE_DIR))
+            for name, argv in table.items()
+        ),
+    ]
+
+
+async def serve(stack: Stack, workers: int, flower_port: int) -> None:
+    """Runs the children until a signal, and says when they are ready."""
+    supervisor = Supervisor(children(stack, workers, flower_port))
+    announcement = asyncio.create_task(announce(supervisor, banner(stack.env, flower_port)))
+    await supervisor.run()
+    announcement.cancel()
+
+
+async def announce(supervisor: Supervisor, text: str) -> None:
+    """Shows the text once the stack is ready; says why not when that takes long."""
+    loop = asyncio.get_running_loop()
+    patience = loop.time() + SLOW_START_SECONDS
+    while (state := await readiness()) != "200":
+        if loop.time() > patience:
+            supervisor.say(f"not ready yet: {base_url()}/health/ready answers {state}")
+            patience += SLOW_START_SECONDS
+        await asyncio.sleep(0.2)
+    supervisor.say(text)
+
+
+async def readiness() -> str:
+    """The status of /health/ready, with its body when it is not 200."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            answer = await client.get(f"{base_url()}/health/ready", timeout=3)
+        except httpx.HTTPError as error:
+            return f"nothing ({error})"
+    return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:300]}"
+
+
+def base_url() -> str:
+    return f"http://{HOST}:{settings.PORT}"
+
+
+def banner(env: Mapping[str, str], flower_port: int) -> str:
+    """Where everything is, and two lines to paste."""
+    user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
+    login = f"{user} / {password}  (development only)"
+    auth = f"-u {user}:{password} " if settings.API_AUTH_REQUIRED else ""
+    body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":"1.5","slippage":0.01}'
+    lines = [
+        "",
+        f"API      {base_url()}/api/docs",
+        f"admin    {base_url()}/admin/    {login}",
+        f"Flower   http://{HOST}:{flower_port}/    {login}" if flower_port else "",
+        f"health   {base_url()}/health",
+        "",
+        "place an order:",
+        f"  curl -s {auth}{base_url()}/api/orders/execute"
+        f" -H 'Content-Type: application/json' -d '{body}'",
+        "follow it:",
+        f"  {watch_line()}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def watch_line() -> str:
+    """The command that follows an order of this stack, as typed in the project's folder."""
+    python = Path(sys.executable)
+    if python.is_relative_to(settings.BASE_DIR):
+        python = python.relative_to(settings.BASE_DIR)
+    changed = [f"{name}={os.environ[name]} " for name in ("DATA_DIR", "PORT") if name in os.environ]
+    return f"{''.join(changed)}{python} manage.py watch <orderId>"
+
+
+def prepare_database(env: Mapping[str, str]) -> None:
+    """Migrates, and in development adds the user `operator` for admin and Flower."""
+    check_reachable(env)
+    manage(env, "migrate", "--no-input", "--verbosity", "0")
+    if settings.DEBUG:
+        user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
+        account = {
+            "DJANGO_SUPERUSER_USERNAME": user,
+            "DJANGO_SUPERUSER_PASSWORD": password,
+            "DJANGO_SUPERUSER_EMAIL": f"{user}@localhost",
+        }
+        manage({**env, **account}, "createsuperuser", "--no-input", accept="already taken")
+
+
+def check_reachable(env: Mapping[str, str]) -> None:
+    """Names the server that does not answer, which Django's connection pool would not."""
+    try:
+        psycopg.connect(env["DATABASE_URL"], connect_timeout=3).close()
+        with redis.Redis.from_url(env["REDIS_URL"], socket_timeout=3) as client:
+            client.ping()
+    except psycopg.Error as error:
+        raise CommandError(f"DATABASE_URL does not work: {first_line(str(error))}") from error
+    except (redis.RedisError, ValueError) as error:
+        raise CommandError(f"REDIS_URL does not work: {first_line(str(error))}") from error
+
+
+def manage(env: Mapping[str, str], *arguments: str, accept: str = "") -> None:
+    """Runs a `manage.py` command, silent unless it fails for a reason other than `accept`."""
+    done = subprocess.run(  # noqa: S603
+        [*MANAGE, *arguments],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 and not (accept and accept in done.stderr):
+        raise CommandError(f"manage.py {arguments[0]} failed: {last_line(done.stderr)}")
+
+
+def first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "no reason given")
+
+
+def last_line(text: str) -> str:
+    return next(reversed(text.strip().splitlines()), "no reason given")
+
+
+def choose_flower_port() -> int:
+    """FLOWER_PORT, or 5555 while it is free, or any free port."""
+    wanted = int(os.environ.get("FLOWER_PORT") or 0)
+    if wanted:
+        return wanted
+    return 5555 if port_is_free(5555) else free_port()
+
+
+def interrupt_on_signals() -> None:
+    """Makes SIGTERM end what runs outside the supervisor as Ctrl-C does."""
+    for signum in ending_signals():
+        signal.signal(signum, signal.default_int_handler)

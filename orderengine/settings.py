@@ -1,0 +1,233 @@
+"""All configuration. The only reader of the environment; `.env.example` explains each name."""
+
+import os
+import secrets
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from dex.exchange import SimulationConfig
+from dex.simulation.faults import Faults
+from orderengine import environment as read
+from orderengine.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(BASE_DIR / ".env")
+DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
+
+# Unset URLs mean the embedded servers of `manage.py up`, which is development; a running stack
+# tells other commands where they are.
+EMBEDDED = not (read.isset("DATABASE_URL") and read.isset("REDIS_URL"))
+if EMBEDDED and (DATA_DIR / "stack.env").exists():
+    environ.Env.read_env(DATA_DIR / "stack.env")
+
+DEBUG = read.flag("DEBUG", default=EMBEDDED)
+PORT = read.integer("PORT", 3000, minimum=1)
+LOG_LEVEL = read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical"))
+
+
+def required(name: str, *, development: str) -> str:
+    """The variable; in production it must be set."""
+    if not DEBUG and not read.isset(name):
+        raise ImproperlyConfigured(f"{name} is not set and DEBUG is off: set it for production")
+    return os.environ.get(name) or development
+
+
+SECRET_KEY = required("SECRET_KEY", development=secrets.token_urlsafe(48))
+ALLOWED_HOSTS = read.names(
+    "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else []
+)
+API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEBUG)
+
+if not DEBUG:
+    if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or "insecure" in SECRET_KEY:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is too weak for production: set at least 50 random characters, for "
+            "example from `python -c 'import secrets; print(secrets.token_urlsafe(50))'`"
+        )
+    if not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS:
+        raise ImproperlyConfigured(
+            f"ALLOWED_HOSTS={','.join(ALLOWED_HOSTS)!r}: name the hosts this API is served under"
+        )
+    if not API_AUTH_REQUIRED:
+        raise ImproperlyConfigured(
+            "API_AUTH_REQUIRED=false would open the API to everyone: only with DEBUG=true"
+        )
+
+# What the engine does ---------------------------------------------------------------------------
+
+QUEUE_CONCURRENCY = read.integer("QUEUE_CONCURRENCY", 10)
+QUEUE_RATE_LIMIT = read.integer("QUEUE_RATE_LIMIT", 100)
+WORKER_RATE_LIMIT = read.rate("WORKER_RATE_LIMIT", "20/s")
+ORDER_MAX_ATTEMPTS = read.integer("ORDER_MAX_ATTEMPTS", 3, minimum=1)
+ORDER_RETRY_BASE_SECONDS = read.number("ORDER_RETRY_BASE_SECONDS", 1.0)
+ORDER_LEASE_SECONDS = read.number("ORDER_LEASE_SECONDS", 15.0)
+
+# Databases --------------------------------------------------------------------------------------
+
+NOT_RUNNING = "postgres://orders@127.0.0.1:1/orders"
+DATABASE_URL = required("DATABASE_URL", development=NOT_RUNNING)
+REDIS_URL = required("REDIS_URL", development="redis://127.0.0.1:1/0")
+
+DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    raise ImproperlyConfigured("DATABASE_URL: expected postgres://user:password@host:port/name")
+DATABASES["default"] |= {
+    # Under Daphne a view's thread does not live on: connections are pooled, never kept.
+    "CONN_MAX_AGE": 0,
+    "OPTIONS": {
+        "connect_timeout": 2,
+        "options": "-c statement_timeout=5000 -c lock_timeout=3000",
+        "pool": {"min_size": 1, "max_size": 12, "timeout": 2, "reconnect_timeout": 5},
+        **DATABASES["default"].get("OPTIONS", {}),
+    },
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_connect_timeout": 0.5}],
+            "prefix": "orders",
+        },
+    }
+}
+
+# Venues -----------------------------------------------------------------------------------------
+
+DEX = SimulationConfig(
+    dsn=DATABASE_URL,
+    seed=os.environ.get("DEX_SEED") or "0",
+    quote_latency_ms=read.integer("DEX_QUOTE_LATENCY_MS", 200),
+    swap_latency_ms=read.millisecond_range("DEX_SWAP_LATENCY_MS", (2000, 3000)),
+    faults=read.read(
+        "DEX_FAULTS", Faults.parse(""), Faults.parse, "faults such as rejected=0.05,dropped=0.02"
+    ),
+    quote_timeout_ms=read.integer("DEX_QUOTE_TIMEOUT_MS", 2000, minimum=1),
+)
+if DEX.quote_latency_ms >= DEX.quote_timeout_ms:
+    raise ImproperlyConfigured(
+        f"DEX_QUOTE_LATENCY_MS={DEX.quote_latency_ms}: no quote would arrive within "
+        f"DEX_QUOTE_TIMEOUT_MS={DEX.quote_timeout_ms}"
+    )
+
+# Celery -----------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_CONCURRENCY = QUEUE_CONCURRENCY or 10
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_BROKER_POOL_LIMIT = 10
+# A stalled Redis would otherwise hold a publisher for ever.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 120,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_connect_timeout": 0.5,
+    "socket_timeout": 1,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.05,
+    "interval_max": 0.1,
+}
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.05,
+    "interval_max": 0.1,
+}
+
+# Web --------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "channels",
+    "orderengine",
+    "orders",
+]
+MIDDLEWARE = [
+    "orders.requestid.middleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+APPEND_SLASH = True
+ROOT_URLCONF = "orderengine.urls"
+ASGI_APPLICATION = "orderengine.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+REST_FRAMEWORK = {
+    "DEFAULT_PARSER_CLASSES": ["orders.parsing.DecimalJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.BasicAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated"
+        if API_AUTH_REQUIRED
+        else "rest_framework.permissions.AllowAny"
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "orders.parsing.AlwaysJSON",
+    "EXCEPTION_HANDLER": "orders.problems.exception_handler",
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+if not DEBUG:
+    # A proxy ends TLS in front of Daphne and sets this header; it redirects HTTP itself (W008).
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SILENCED_SYSTEM_CHECKS = ["security.W008"]
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS]
+
+LOGGING_CONFIG = "orderengine.logs.configure"
+LOGGING = logging_config(level=LOG_LEVEL.upper(), json=not DEBUG)

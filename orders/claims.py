@@ -1,0 +1,89 @@
+"""Who may work on an order: claim, lease, fence, and the limits of the whole fleet.
+
+The claim is one call of the function `orders_claim` in PostgreSQL (migration 0002): a worker that
+is stopped in the middle of it holds no lock.
+"""
+
+from typing import Any
+
+from django.conf import settings
+
+from dex.types import Swap
+from orders import database
+from orders.events import Event
+from orders.lifecycle import ClaimLost, announce
+from orders.models import Order, Status
+
+# Hinted at once where no limit says less.
+MOST_HINTS = 200
+
+CLAIM = """
+SELECT (c.claimed).*, c.previous_status
+FROM orders_claim(%(id)s, %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
+"""
+RENEW = """
+UPDATE orders_order SET lease_until = now() + make_interval(secs => %(lease)s)
+WHERE id = %(id)s AND fence = %(fence)s AND status = %(status)s RETURNING id
+"""
+RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
+OVERDUE = "SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now() LIMIT 100"
+LIVE_SWAP = """
+SELECT venue, signature, transaction, last_valid_block_height
+FROM orders_swap WHERE order_id = %(id)s AND state = 'live'
+"""
+
+
+def claim(order_id: str) -> Order | None:
+    """The order, leased to the caller under a new fence, or None: not runnable now.
+
+    A pending or abandoned order is `routing` afterwards; one abandoned in `submitted` stays there.
+    """
+    found = database.row(CLAIM, {"id": order_id, **limits(), "lease": settings.ORDER_LEASE_SECONDS})
+    if found is None:
+        return None
+    previous = found.pop("previous_status")
+    order = Order(**found)
+    if order.status == Status.ROUTING:
+        announce(
+            Event(
+                order_id=order.id,
+                owner_id=order.owner_id,
+                seq=order.seq,
+                status=order.status,
+                previous_status=previous,
+                attempt=order.attempt,
+                created_at=order.updated_at,
+                data={},
+            )
+        )
+    return order
+
+
+def renew(order: Order) -> None:
+    """Extend the lease by its full length. Raises ClaimLost."""
+    params = {"id": order.id, "fence": order.fence, "status": order.status}
+    if database.row(RENEW, {**params, "lease": settings.ORDER_LEASE_SECONDS}) is None:
+        raise ClaimLost(f"{order.id}: taken over while {order.status}")
+
+
+def live_swap(order: Order) -> Swap:
+    """The one transaction of a submitted order that may still land."""
+    found = database.row(LIVE_SWAP, {"id": order.id})
+    if found is None:
+        raise ClaimLost(f"{order.id}: no live swap, so no longer submitted")
+    return Swap(**found)
+
+
+def runnable() -> list[str]:
+    """Ids that a claim would let through now, oldest first, no more than there is room for."""
+    found = database.rows(RUNNABLE, {**limits(), "most": MOST_HINTS})
+    return [row["id"] for row in found]
+
+
+def overdue() -> list[Order]:
+    """Waiting orders whose deadline has passed."""
+    return [Order(**row) for row in database.rows(OVERDUE, {})]
+
+
+def limits() -> dict[str, Any]:
+    return {"concurrency": settings.QUEUE_CONCURRENCY, "starts": settings.QUEUE_RATE_LIMIT}

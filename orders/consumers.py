@@ -1,0 +1,214 @@
+"""The WebSocket: every event of an order from seq 1, whenever the socket opens."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from orders import connecting, intake, presence, queries
+from orders.events import Event, iso, order_group, owner_group
+from orders.hub import Bell, Inbox, hub, in_thread
+from orders.models import TERMINAL, Order
+from orders.parsing import loads
+from orders.problems import Problem, problem_of
+from orders.serializers import FRAMES
+
+log = structlog.get_logger(__name__)
+
+PROTOCOL = 1
+HEARTBEAT_SECONDS = 15.0
+MAX_FOLLOWED = 1000
+# The close code of a refusal, by the status of its problem.
+CLOSE_CODES = {400: 4400, 401: 4401, 403: 4403, 404: 4404, 429: 4429}
+TRY_AGAIN_LATER = 1013
+
+
+@dataclass
+class Following:
+    """One order on one socket: the newest seq the client has."""
+
+    last: int
+
+
+class OrderConsumer(AsyncWebsocketConsumer):
+    """One socket. What arrives for it waits in its inbox; `deliver` keeps seqs in order."""
+
+    # The process's hub listens to the channel layer for all sockets: one that opens while Redis
+    # is away is served like any other.
+    channel_layer_alias = ""
+
+    async def connect(self) -> None:
+        await self.accept()  # a close code reaches the client only after this
+        self.inbox = Inbox()
+        self.following: dict[str, Following] = {}
+        self.following_all = False
+        self.sending = asyncio.Lock()
+        self.tasks: list[asyncio.Task[None]] = []
+        self.number = presence.opened()
+        try:
+            self.owner_id = await connecting.authenticate(self.scope)
+            wanted = connecting.subscription(self.scope)
+            await self.say(type="hello", protocol=PROTOCOL, serverTime=iso(datetime.now(UTC)))
+            self.start(self.pump(), self.heartbeat())
+            self.close_at_end = wanted is not None
+            if wanted is not None:
+                await self.follow(wanted["orderId"], wanted["afterSeq"])
+        except Exception as error:  # every refusal is said before the socket closes
+            await self.refuse(problem_of(error))
+
+    async def disconnect(self, code: int) -> None:
+        presence.closed(self.number)
+        for task in self.tasks:
+            task.cancel()
+        for order_id in list(self.following):
+            self.unfollow(order_id)
+        if self.following_all:
+            hub().leave(owner_group(self.owner_id), self.inbox)
+
+    def start(self, *loops: Any) -> None:
+        self.tasks += [asyncio.create_task(loop) for loop in loops]
+
+    async def refuse(self, problem: Problem) -> None:
+        await self.say(**problem.as_frame())
+        await self.close(CLOSE_CODES.get(problem.status, TRY_AGAIN_LATER))
+
+    async def say(self, **frame: Any) -> None:
+        await self.send(text_data=json.dumps(frame))
+
+    async def heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self.say(type="heartbeat", timestamp=iso(datetime.now(UTC)))
+
+    # What the client says -----------------------------------------------------------------------
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """A wrong frame is answered with an `error` frame; the socket stays."""
+        request_id: Any = None
+        try:
+            frame = self.parse(text_data)
+            request_id = frame.get("requestId")
+            handle: Callable[[dict[str, Any]], Awaitable[None]] = getattr(
+                self, "on_" + frame["type"].replace(".", "_")
+            )
+            await handle(frame)
+        except Exception as error:  # problem_of() logs what is a fault of ours
+            answer = problem_of(error).as_frame()
+            await self.say(**answer, **({"inReplyTo": request_id} if request_id else {}))
+
+    def parse(self, text: str | None) -> dict[str, Any]:
+        try:
+            frame = loads(text or "")
+        except ValueError as error:
+            raise Problem(status=400, code="MALFORMED", detail=f"Not JSON: {error}.") from None
+        kind = frame.get("type") if isinstance(frame, dict) else None
+        if kind not in FRAMES:
+            known = ", ".join(FRAMES)
+            detail = f"A JSON object with a known type is expected; known are {known}."
+            raise Problem(status=400, code="UNKNOWN_TYPE", detail=detail)
+        serializer = FRAMES[kind](data=frame)
+        serializer.is_valid(raise_exception=True)
+        return {**serializer.validated_data, "type": kind}
+
+    async def on_ping(self, frame: dict[str, Any]) -> None:
+        await self.say(type="pong", timestamp=iso(datetime.now(UTC)))
+
+    async def on_subscribe(self, frame: dict[str, Any]) -> None:
+        if frame.get("scope") == "all":
+            await hub().join(owner_group(self.owner_id), self.inbox)
+            self.following_all = True
+            await self.say(type="ack", action="subscribe", scope="all")
+        else:
+            await self.follow(frame["orderId"], frame["afterSeq"], acknowledge=True)
+
+    async def on_unsubscribe(self, frame: dict[str, Any]) -> None:
+        if frame.get("scope") == "all":
+            hub().leave(owner_group(self.owner_id), self.inbox)
+            self.following_all = False
+            await self.say(type="ack", action="unsubscribe", scope="all")
+        else:
+            self.unfollow(frame["orderId"])
+            await self.say(type="ack", action="unsubscribe", orderId=frame["orderId"])
+
+    async def on_order_submit(self, frame: dict[str, Any]) -> None:
+        placed = await in_thread(intake.place, frame["order"], self.owner_id)
+        answer = {**placed.as_json(), "replayed": placed.replayed}
+        await self.say(type="ack", action="order.submit", requestId=frame.get("requestId"), **answer)
+        await self.follow(placed.order_id, 0)
+
+    async def on_order_cancel(self, frame: dict[str, Any]) -> None:
+        order: Order = await in_thread(self.own_order, frame["orderId"])
+        await in_thread(intake.withdraw, order)
+        status = {"orderId": order.id, "status": order.status}
+        await self.say(type="ack", action="order.cancel", requestId=frame.get("requestId"), **status)
+
+    def own_order(self, order_id: str) -> Order:
+        order = queries.order(order_id, self.owner_id)
+        if order is None:
+            raise no_such_order(order_id)
+        return order
+
+    # What the client hears ----------------------------------------------------------------------
+
+    async def follow(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
+        """Join first, then read: nothing can fall between the two."""
+        if not await in_thread(queries.owned, order_id, self.owner_id):
+            raise no_such_order(order_id)
+        if len(self.following) >= MAX_FOLLOWED and order_id not in self.following:
+            detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
+            raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)
+        await hub().join(order_group(order_id), self.inbox)
+        async with self.sending:
+            if acknowledge:
+                await self.say(type="ack", action="subscribe", orderId=order_id)
+            self.following[order_id] = Following(after)
+            await self.read_rows(order_id, replayed=True)
+
+    def unfollow(self, order_id: str) -> None:
+        if self.following.pop(order_id, None) is not None:
+            hub().leave(order_group(order_id), self.inbox)
+
+    async def pump(self) -> None:
+        """Bring what the doorbells announce to the client, until the socket closes."""
+        while True:
+            bell = await self.inbox.get()
+            try:
+                async with self.sending:
+                    await self.deliver(bell)
+            except Exception as error:  # the next bell or poll finds the rows again
+                log.warning("socket.delivery_failed", order_id=bell.order_id, error=repr(error))
+
+    async def deliver(self, bell: Bell) -> None:
+        following = self.following.get(bell.order_id)
+        if following is None:
+            if self.following_all and bell.frame is not None:
+                await self.say(**bell.frame)
+        elif bell.frame is not None and bell.seq == following.last + 1:
+            await self.forward(following, bell.frame)
+        elif bell.seq > following.last:
+            await self.read_rows(bell.order_id, replayed=False)
+
+    async def read_rows(self, order_id: str, *, replayed: bool) -> None:
+        following = self.following[order_id]
+        events: list[Event] = await in_thread(
+            queries.events_after, order_id, self.owner_id, following.last
+        )
+        for event in events:
+            await self.forward(following, event.frame(replayed=replayed))
+
+    async def forward(self, following: Following, frame: dict[str, Any]) -> None:
+        await self.say(**frame)
+        following.last = frame["seq"]
+        if frame["status"] in TERMINAL:
+            hub().leave(order_group(frame["orderId"]), self.inbox)
+            if self.close_at_end:
+                await self.close(1000)
+
+
+def no_such_order(order_id: str) -> Problem:
+    return Problem(status=404, code="NOT_FOUND", detail=f"There is no order {order_id}.")

@@ -1,0 +1,65 @@
+"""Plain psycopg connections for the statements that decide: one pool in each process.
+
+A Django cursor in a Celery task opens a PostgreSQL backend per task, and cannot prepare.
+"""
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+Row = dict[str, Any]
+
+
+def conninfo() -> str:
+    """libpq's description of the database that Django uses."""
+    config = connection.settings_dict
+    options = {k: v for k, v in config["OPTIONS"].items() if k != "pool"}
+    return make_conninfo(
+        "",
+        dbname=config["NAME"],
+        user=config["USER"] or None,
+        password=config["PASSWORD"] or None,
+        host=config["HOST"] or None,
+        port=config["PORT"] or None,
+        **options,
+    )
+
+
+@cache
+def pool() -> ConnectionPool[Any]:
+    return ConnectionPool(
+        conninfo(),
+        kwargs={"autocommit": True, "prepare_threshold": 2, "row_factory": dict_row},
+        min_size=1,
+        max_size=16,
+        timeout=2,
+        reconnect_timeout=5,
+        open=True,
+    )
+
+
+def rows(sql: str, params: dict[str, Any]) -> list[Row]:
+    """Run one statement in a transaction of its own; committed when this returns.
+
+    Raises psycopg.OperationalError while PostgreSQL is away.
+    """
+    with pool().connection() as conn:
+        return conn.execute(sql, params).fetchall()
+
+
+def row(sql: str, params: dict[str, Any]) -> Row | None:
+    found = rows(sql, params)
+    return found[0] if found else None
+
+
+def now() -> datetime:
+    """The database's clock: the only one that decides anything."""
+    found = row("SELECT clock_timestamp() AS now", {})
+    assert found is not None
+    moment: datetime = found["now"]
+    return moment

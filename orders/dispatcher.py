@@ -1,0 +1,83 @@
+"""Finds orders that may run and hints them: what makes a lost message harmless.
+
+It runs as a process of its own (`manage.py dispatcher`), not as a Celery beat task: beat would need
+Redis to say that Redis is gone. Two may run; an advisory lock lets one work.
+"""
+
+import threading
+import time
+
+import psycopg
+import structlog
+
+from orders import claims, database, hints, lifecycle
+from orders.models import Status
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 1.0
+# A worker that frees a place takes the next message within milliseconds; look after that.
+SETTLE_SECONDS = 0.05
+# A hint that led to nothing is repeated after this long.
+REPEAT_SECONDS = 1.5
+RECONNECT_SECONDS = 1.0
+LEADER_LOCK = 0x0D15
+
+
+class Dispatcher:
+    def __init__(self) -> None:
+        self._hinted: dict[str, float] = {}
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Until stop(); survives the loss of PostgreSQL and of Redis."""
+        while not self._stopping.is_set():
+            try:
+                self._lead()
+            except psycopg.OperationalError as error:
+                log.warning("dispatcher.database_away", error=str(error).strip())
+                self._stopping.wait(RECONNECT_SECONDS)
+
+    def _lead(self) -> None:
+        with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+            while not self._stopping.is_set() and not self._is_leader(conn):
+                self._stopping.wait(TICK_SECONDS)
+            conn.execute(f"LISTEN {lifecycle.ROOM_CHANNEL}")
+            log.info("dispatcher.leading")
+            while not self._stopping.is_set():
+                self.tick()
+                self._wait_for_room(conn)
+
+    def _is_leader(self, conn: psycopg.Connection) -> bool:
+        found = conn.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
+        return bool(found and found[0])
+
+    def _wait_for_room(self, conn: psycopg.Connection) -> None:
+        for _ in conn.notifies(timeout=TICK_SECONDS, stop_after=1):
+            self._stopping.wait(SETTLE_SECONDS)
+
+    def tick(self) -> int:
+        """Expire what is overdue, hint what may run; returns the number of hints sent."""
+        for order in claims.overdue():
+            expire(order)
+        now = time.monotonic()
+        self._hinted = {k: at for k, at in self._hinted.items() if now - at < REPEAT_SECONDS}
+        sent = 0
+        for order_id in claims.runnable():
+            if order_id in self._hinted:
+                continue
+            if not hints.send(order_id):
+                break
+            self._hinted[order_id] = now
+            sent += 1
+        return sent
+
+
+def expire(order: claims.Order) -> None:
+    try:
+        lifecycle.advance(order, Status.EXPIRED, data={})
+    except lifecycle.ClaimLost:
+        log.info("dispatcher.expiry_lost", order_id=order.id)

@@ -1,0 +1,210 @@
+"""One attempt of one order: routing → building → submitted → confirmed, and taking over.
+
+Nothing here loops over attempts: a failed attempt is stored, and the task's retry policy or the
+dispatcher brings the order back.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import chain, repeat
+from typing import Any
+
+import psycopg
+import structlog
+from django.conf import settings
+from psycopg_pool import PoolTimeout
+
+from dex.errors import DexError, OrderRejected, SlippageExceeded, VenueUnavailable
+from dex.exchange import Exchange, open_exchange
+from dex.tokens import BY_SYMBOL
+from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
+from orders import claims, database, render
+from orders.executors import EXECUTORS
+from orders.lifecycle import ClaimLost, advance
+from orders.models import FailureCode, Order, Status
+
+log = structlog.get_logger(__name__)
+
+# Seconds between questions to the chain: a fill that is there at once is seen at once.
+POLL_SECONDS = (0.02, 0.05)
+POLL_SECONDS_THEN = 0.1
+
+
+class RetryLater(Exception):
+    """The attempt failed for a passing reason; the order is pending and due again later."""
+
+
+class TransactionDied(Exception):
+    """The transaction can never land any more: the attempt is over, a new one may be made."""
+
+    def __init__(self, state: SwapState) -> None:
+        super().__init__(state.error)
+        self.state = state
+
+
+def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Run the order's next attempt if it is runnable and the fleet has room, else do nothing.
+
+    Raises RetryLater when the order is pending again for another attempt.
+    """
+    try:
+        order = claims.claim(order_id)
+        if order is not None:
+            attempt(order, exchange(), sleep)
+    except ClaimLost as lost:
+        log.info("claim.lost", order_id=order_id, reason=str(lost))
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        # The lease runs out and the order is taken over; nothing is known to be lost.
+        log.warning("database.away", order_id=order_id, error=str(error).strip())
+
+
+def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) -> None:
+    try:
+        if order.status == Status.SUBMITTED:
+            swap = claims.live_swap(order)
+        else:
+            swap = submit(order, exchange)
+        confirm(order, await_landing(order, swap, exchange, sleep))
+    except (VenueUnavailable, SlippageExceeded) as error:
+        try_again(order, error.code, error.detail)
+    except TransactionDied as died:
+        try_again(order, died.state.error_code, died.state.error)
+    except OrderRejected as error:
+        fail(order, error.code, error.detail)
+    except (ClaimLost, RetryLater, psycopg.OperationalError, PoolTimeout):
+        raise
+    except Exception:
+        log.exception("execution.bug", order_id=order.id, status=order.status)
+        if order.status != Status.SUBMITTED:
+            fail(order, FailureCode.INTERNAL, "a fault of the engine; its log has the details")
+
+
+def submit(order: Order, exchange: Exchange) -> Swap:
+    """Route, sign, store the signature, and only then send."""
+    route = EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
+    log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
+    advance(
+        order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route)
+    )
+    swap = exchange.build(route)
+    if order.deadline_at is not None and order.deadline_at <= database.now():
+        raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, "its deadline passed before it was sent")
+    advance(
+        order,
+        Status.SUBMITTED,
+        data={"txHash": swap.signature, "venue": swap.venue},
+        changes={"tx_hash": swap.signature},
+        swap=swap,
+    )
+    send(order, swap, exchange)
+    return swap
+
+
+def send(order: Order, swap: Swap, exchange: Exchange) -> None:
+    """Hand the bytes over. Whether they arrived is only ever learned from the chain's status."""
+    try:
+        exchange.send(swap)
+    except VenueUnavailable as error:
+        log.warning("send.unanswered", order_id=order.id, tx_hash=swap.signature, error=str(error))
+
+
+def await_landing(
+    order: Order, swap: Swap, exchange: Exchange, sleep: Callable[[float], None]
+) -> SwapState:
+    """Ask until the chain has decided; send the same bytes again while it has not seen them.
+
+    Raises TransactionDied, ClaimLost.
+    """
+    renewed = time.monotonic()
+    for pause in pauses():
+        state = ask(order, swap, exchange)
+        if state.status is SwapStatus.LANDED:
+            return state
+        if state.status in {SwapStatus.FAILED, SwapStatus.EXPIRED}:
+            raise TransactionDied(state)
+        if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
+            claims.renew(order)
+            renewed = time.monotonic()
+        if state.status is SwapStatus.UNKNOWN:
+            send(order, swap, exchange)
+        sleep(pause)
+    raise AssertionError("the chain decides, or the lease is lost")
+
+
+def pauses() -> Iterator[float]:
+    return chain(POLL_SECONDS, repeat(POLL_SECONDS_THEN))
+
+
+def ask(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
+    """What the chain says; a venue that does not answer leaves it pending."""
+    try:
+        return exchange.status(swap)
+    except VenueUnavailable as error:
+        log.warning("status.unanswered", order_id=order.id, error=str(error))
+        return SwapState(status=SwapStatus.PENDING)
+
+
+def confirm(order: Order, state: SwapState) -> None:
+    if state.fill is None:
+        raise AssertionError(f"{order.tx_hash} landed without a fill")
+    filled = state.fill.amount_out
+    order.amount_out = filled  # type: ignore[assignment]  # base units are whole numbers
+    advance(
+        order,
+        Status.CONFIRMED,
+        data=render.fill_json(order),
+        changes={"amount_out": filled},
+    )
+
+
+def try_again(order: Order, code: str, message: str) -> None:
+    """Back to pending for the next attempt, or failed when there is none left."""
+    if order.attempt >= settings.ORDER_MAX_ATTEMPTS:
+        fail(order, code, message)
+        return
+    made = order.attempt
+    delay = settings.ORDER_RETRY_BASE_SECONDS * 2 ** (made - 1)
+    error = {"code": code, "message": message}
+    advance(order, Status.PENDING, data={"error": error}, retry_in=delay)
+    raise RetryLater(f"attempt {made} of {settings.ORDER_MAX_ATTEMPTS}: {code}")
+
+
+def fail(order: Order, code: str, message: str) -> None:
+    advance(
+        order,
+        Status.FAILED,
+        data={"code": code, "message": message},
+        changes={"failure_code": code, "failure_message": message},
+    )
+
+
+def swap_request(order: Order) -> SwapRequest:
+    return SwapRequest(
+        token_in=BY_SYMBOL[order.token_in],
+        token_out=BY_SYMBOL[order.token_out],
+        amount_in=int(order.amount_in),
+        slippage_bps=order.slippage_bps,
+        order_id=order.id,
+        attempt=order.attempt,
+    )
+
+
+def route_columns(route: Route) -> dict[str, Any]:
+    """What the order's row keeps of the decision; the event has all of it."""
+    first = route.legs[0].quote
+    return {
+        "venue": route.legs[0].venue,
+        "expected_amount_out": route.amount_out,
+        "min_amount_out": route.min_amount_out,
+        "fee": first.fee,
+        "fee_token": first.fee_token.symbol,
+        "price_impact": first.price_impact,
+    }
+
+
+@cache
+def exchange() -> Exchange:
+    """This process's access to the venues."""
+    return open_exchange(replace(settings.DEX, dsn=database.conninfo()))

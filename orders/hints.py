@@ -1,0 +1,46 @@
+"""Hints to the workers: "look at order N". A hint may be lost or doubled; neither does harm."""
+
+import queue
+import threading
+from functools import cache
+
+import structlog
+from kombu.exceptions import OperationalError
+
+from orders.tasks import execute_order
+
+log = structlog.get_logger(__name__)
+
+# Hints that may wait for Redis; more are dropped, the dispatcher finds the orders.
+BACKLOG = 1000
+
+
+def send(order_id: str) -> bool:
+    """Publish one hint; False when Redis does not take it within about a second."""
+    try:
+        # The order's id is the task's id: Flower shows one line for each order.
+        execute_order.apply_async((order_id,), task_id=order_id)
+    except (OperationalError, OSError) as error:
+        log.warning("hint.failed", order_id=order_id, error=str(error))
+        return False
+    return True
+
+
+def send_soon(order_id: str) -> None:
+    """Publish from a thread of its own: whoever answers a client does not wait for Redis."""
+    try:
+        _backlog().put_nowait(order_id)
+    except queue.Full:
+        log.warning("hint.dropped", order_id=order_id)
+
+
+@cache
+def _backlog() -> queue.Queue[str]:
+    backlog: queue.Queue[str] = queue.Queue(BACKLOG)
+    threading.Thread(target=_publish, args=(backlog,), name="hints", daemon=True).start()
+    return backlog
+
+
+def _publish(backlog: queue.Queue[str]) -> None:
+    while True:
+        send(backlog.get())

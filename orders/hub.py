@@ -1,0 +1,152 @@
+"""The web process's ear: one subscriber to the channel layer on behalf of all its sockets.
+
+Redis may be away when a socket opens, or be wiped under it: the hub joins groups when it can, and
+asks the database every POLL_SECONDS for what a lost doorbell did not announce.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+import structlog
+from channels.layers import get_channel_layer
+
+from orders import presence, queries
+from orders.events import ORDER_GROUP
+from orders.problems import DATABASE_AWAY
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 1.5
+# How long a socket waits for its group before it reads the database.
+JOIN_SECONDS = 0.25
+REDIS_SECONDS = 1.0
+INBOX_SIZE = 200
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Channels runs all database calls of all sockets in one thread: one slow query would freeze them.
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="socket-reads")
+_tasks: set[asyncio.Task[None]] = set()
+
+
+async def in_thread(function: Any, *args: Any) -> Any:
+    """Run a blocking call in the threads that sockets share."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, partial(function, *args))
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """Something happened to an order. `frame` is None when only its newest seq is known."""
+
+    group: str
+    order_id: str
+    seq: int
+    frame: dict[str, Any] | None = None
+
+
+class Inbox(asyncio.Queue[Bell]):
+    """Of one socket. Full means a slow reader: what is dropped here, it reads as rows later."""
+
+    def __init__(self) -> None:
+        super().__init__(INBOX_SIZE)
+
+    def ring(self, bell: Bell) -> None:
+        if not self.full():
+            self.put_nowait(bell)
+
+
+@dataclass(eq=False)
+class Group:
+    inboxes: set[Inbox] = field(default_factory=set)
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Hub:
+    def __init__(self) -> None:
+        self._layer = get_channel_layer()
+        self._groups: dict[str, Group] = {}
+        self._changed = asyncio.Event()
+        for loop in (self._listen(), self._poll()):
+            task = asyncio.create_task(loop)
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
+
+    async def join(self, name: str, inbox: Inbox) -> None:
+        """Ring at this inbox from now on; waits a moment for Redis, not for ever."""
+        group = self._groups.setdefault(name, Group())
+        group.inboxes.add(inbox)
+        self._changed.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_SECONDS):
+                await group.joined.wait()
+
+    def leave(self, name: str, inbox: Inbox) -> None:
+        if group := self._groups.get(name):
+            group.inboxes.discard(inbox)
+            self._changed.set()
+
+    async def _listen(self) -> None:
+        channel = await self._until_redis_answers(self._layer.new_channel)
+        members = asyncio.create_task(self._keep_membership(channel))
+        _tasks.add(members)
+        while True:
+            message = await self._layer.receive(channel)
+            frame = message["frame"]
+            self._ring(Bell(message["group"], frame["orderId"], frame["seq"], frame))
+
+    async def _keep_membership(self, channel: str) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for name, group in list(self._groups.items()):
+                if not group.inboxes:
+                    # Forgotten first: a socket that joins meanwhile makes a new group.
+                    del self._groups[name]
+                    await self._until_redis_answers(self._layer.group_discard, name, channel)
+                elif not group.joined.is_set():
+                    await self._until_redis_answers(self._layer.group_add, name, channel)
+                    group.joined.set()
+
+    async def _until_redis_answers(self, call: Any, *args: Any) -> Any:
+        while True:
+            try:
+                async with asyncio.timeout(REDIS_SECONDS):
+                    return await call(*args)
+            except Exception as error:  # the layer raises whatever its client raises
+                log.warning("hub.redis_away", error=repr(error))
+                await asyncio.sleep(REDIS_SECONDS)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await in_thread(presence.report)
+            watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if n.startswith(ORDER_GROUP)]
+            try:
+                seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
+            except DATABASE_AWAY as error:
+                log.warning("hub.database_away", error=str(error).strip())
+                continue
+            for order_id, seq in seqs.items():
+                self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
+
+    def _ring(self, bell: Bell) -> None:
+        if group := self._groups.get(bell.group):
+            for inbox in group.inboxes:
+                inbox.ring(bell)
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def hub() -> Hub:
+    """This process's hub."""
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        _hubs[loop] = Hub()
+    return _hubs[loop]

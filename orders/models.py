@@ -1,0 +1,244 @@
+"""What an order is. Rows only: `lifecycle.py` is what writes a status."""
+
+import secrets
+import string
+import time
+from functools import reduce
+from operator import or_
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+ALPHABET = string.ascii_lowercase + string.digits
+
+
+class Status(models.TextChoices):
+    """Where an order stands, and who moves it on."""
+
+    PENDING = "pending", "pending"  # stored, or waiting for a retry; a worker's claim moves it on
+    ROUTING = "routing", "routing"  # claimed; its worker asks the venues
+    BUILDING = "building", "building"  # routed; its worker signs the transaction
+    SUBMITTED = "submitted", "submitted"  # signature stored; the chain decides
+    CONFIRMED = "confirmed", "confirmed"  # landed; final
+    FAILED = "failed", "failed"  # no attempt left or none can succeed; final
+    CANCELLED = "cancelled", "cancelled"  # withdrawn by its owner before a start; final
+    EXPIRED = "expired", "expired"  # its deadline passed before a start; final
+
+
+# The only legal moves. The database refuses any other, see the constraint of OrderEvent.
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset(
+        {Status.ROUTING, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
+    ),
+    # To itself when another worker takes over; back to pending for a retry.
+    Status.ROUTING: frozenset({Status.ROUTING, Status.BUILDING, Status.PENDING, Status.FAILED}),
+    Status.BUILDING: frozenset({Status.SUBMITTED, Status.ROUTING, Status.PENDING, Status.FAILED}),
+    # Back, or failed, only when the transaction can never land.
+    Status.SUBMITTED: frozenset({Status.CONFIRMED, Status.PENDING, Status.FAILED}),
+    Status.CONFIRMED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+    Status.EXPIRED: frozenset(),
+}
+IN_EXECUTION = (Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
+TERMINAL = (Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+
+
+class FailureCode(models.TextChoices):
+    """Why an order failed."""
+
+    NO_ROUTE = "NO_ROUTE"  # no venue trades the pair
+    QUOTE_UNAVAILABLE = "QUOTE_UNAVAILABLE"  # no venue answered
+    INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"  # the pools cannot fill the amount
+    SLIPPAGE_EXCEEDED = "SLIPPAGE_EXCEEDED"  # landed below the minimum, nothing moved
+    TX_REJECTED = "TX_REJECTED"  # the chain refused the transaction
+    TX_EXPIRED = "TX_EXPIRED"  # the transaction never landed while it was valid
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"  # the order's own deadline passed
+    INTERNAL = "INTERNAL"  # a fault of this engine
+
+
+# A new order may succeed where this one failed for a passing reason.
+RETRYABLE_CODES = frozenset(
+    {
+        FailureCode.QUOTE_UNAVAILABLE,
+        FailureCode.SLIPPAGE_EXCEEDED,
+        FailureCode.TX_REJECTED,
+        FailureCode.TX_EXPIRED,
+    }
+)
+
+
+class OrderType(models.TextChoices):
+    """How an order is executed; `executors/` has one file for each."""
+
+    MARKET = "market", "market"  # now, at the better price
+
+
+class VenueName(models.TextChoices):
+    """Where an order was routed, as the admin and the API's filter name it."""
+
+    RAYDIUM = "raydium", "Raydium"
+    METEORA = "meteora", "Meteora"
+
+
+def new_order_id() -> str:
+    """`ord_`, 13 digits of milliseconds, 10 random characters: sorts by time of creation."""
+    suffix = "".join(secrets.choice(ALPHABET) for _ in range(10))
+    return f"ord_{time.time_ns() // 1_000_000:013d}_{suffix}"
+
+
+class BaseUnitsField(models.DecimalField):
+    """An unsigned 64-bit amount in base units of its token; bigint is one bit too small."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**{**kwargs, "max_digits": 20, "decimal_places": 0})
+
+
+class Order(models.Model):
+    id = models.CharField(primary_key=True, max_length=28, default=new_order_id)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False)
+    client_order_id = models.CharField(max_length=64, null=True)  # noqa: DJ001 null is "none given"
+    order_type = models.CharField(max_length=16, choices=OrderType)
+    token_in = models.CharField(max_length=16)
+    token_out = models.CharField(max_length=16)
+    amount_in = BaseUnitsField()
+    slippage_bps = models.PositiveSmallIntegerField()
+    deadline_at = models.DateTimeField(null=True)
+
+    status = models.CharField(max_length=16, choices=Status, db_default=Status.PENDING)
+    seq = models.PositiveIntegerField(db_default=1, help_text="of its newest event")
+    attempt = models.PositiveSmallIntegerField(db_default=1)
+    next_attempt_at = models.DateTimeField(
+        db_default=Now(), help_text="a pending order is due from here on"
+    )
+    started_at = models.DateTimeField(null=True, help_text="its first start")
+    fence = models.PositiveIntegerField(db_default=0, help_text="of the claim that may write")
+    lease_until = models.DateTimeField(null=True, help_text="another worker may take over after")
+
+    venue = models.CharField(max_length=16, choices=VenueName, blank=True, db_default="")
+    expected_amount_out = BaseUnitsField(null=True)
+    min_amount_out = BaseUnitsField(null=True)
+    amount_out = BaseUnitsField(null=True)
+    fee = BaseUnitsField(null=True)
+    fee_token = models.CharField(max_length=16, blank=True, db_default="")
+    price_impact = models.DecimalField(max_digits=12, decimal_places=10, null=True)
+    tx_hash = models.CharField(max_length=88, blank=True, db_default="")
+    failure_code = models.CharField(max_length=32, choices=FailureCode, blank=True, db_default="")
+    failure_message = models.TextField(blank=True, db_default="")
+
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    completed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "client_order_id"],
+                condition=Q(client_order_id__isnull=False),
+                nulls_distinct=False,
+                name="one_order_per_client_order_id",
+            ),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="known_status"),
+            models.CheckConstraint(condition=Q(amount_in__gt=0), name="positive_amount"),
+            models.CheckConstraint(condition=~Q(token_in=F("token_out")), name="different_tokens"),
+            models.CheckConstraint(
+                condition=Q(status__in=TERMINAL, completed_at__isnull=False)
+                | Q(~Q(status__in=TERMINAL), completed_at__isnull=True),
+                name="completed_when_terminal",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=IN_EXECUTION, lease_until__isnull=False)
+                | Q(~Q(status__in=IN_EXECUTION), lease_until__isnull=True),
+                name="leased_when_in_execution",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], name="waiting", condition=Q(status=Status.PENDING)),
+            models.Index(
+                fields=["id"], name="in_execution", condition=Q(status__in=IN_EXECUTION)
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                name="waiting_deadline",
+                condition=Q(status=Status.PENDING, deadline_at__isnull=False),
+            ),
+            models.Index(
+                fields=["-started_at"], name="starts", condition=Q(started_at__isnull=False)
+            ),
+            models.Index(fields=["tx_hash"], name="by_tx_hash", condition=~Q(tx_hash="")),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+def legal_moves() -> Q:
+    """TRANSITIONS, and the first event, as a condition on a row of events."""
+    first = Q(seq=1, previous_status="", status=Status.PENDING)
+    moves = (
+        Q(previous_status=status, status__in=sorted(following))
+        for status, following in TRANSITIONS.items()
+        if following
+    )
+    return reduce(or_, moves, first)
+
+
+class OrderEvent(models.Model):
+    """One step of an order: 1, 2, 3 … without gap, written together with the order's status."""
+
+    pk = models.CompositePrimaryKey("order_id", "seq")
+    order = models.ForeignKey(Order, models.CASCADE, related_name="events", db_index=False)
+    seq = models.PositiveIntegerField()
+    status = models.CharField(max_length=16, choices=Status)
+    previous_status = models.CharField(max_length=16, choices=Status, blank=True)
+    attempt = models.PositiveSmallIntegerField()
+    created_at = models.DateTimeField()
+    data = models.JSONField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=legal_moves(), name="legal_move"),
+        ]
+
+
+class Swap(models.Model):
+    """A signed transaction of an order. The bytes are stored before they are sent."""
+
+    class State(models.TextChoices):
+        LIVE = "live"  # may still land; its order's worker asks the chain
+        LANDED = "landed"  # executed; final
+        DEAD = "dead"  # can never land; final
+
+    signature = models.CharField(primary_key=True, max_length=88)
+    order = models.ForeignKey(Order, models.CASCADE, related_name="swaps", db_index=False)
+    attempt = models.PositiveSmallIntegerField()
+    venue = models.CharField(max_length=16)
+    transaction = models.BinaryField()
+    last_valid_block_height = models.BigIntegerField()
+    state = models.CharField(max_length=8, choices=State, db_default=State.LIVE)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["order", "attempt"], name="one_swap_per_attempt"),
+            models.UniqueConstraint(
+                fields=["order"],
+                condition=~Q(state="dead"),
+                name="one_swap_that_can_land",
+            ),
+        ]
+
+
+class Tally(models.Model):
+    """How many orders there are and how many ended how, kept in shards by backend.
+
+    A shard per backend process lets concurrent transactions count without waiting for each other;
+    the sum over a kind is exact.
+    """
+
+    pk = models.CompositePrimaryKey("kind", "shard")
+    kind = models.CharField(max_length=16)  # "placed", or a terminal status
+    shard = models.PositiveSmallIntegerField()
+    count = models.BigIntegerField()

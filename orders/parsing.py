@@ -1,0 +1,72 @@
+"""JSON in without losing a digit, JSON out whatever the client accepts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import IO, Any, Never
+
+from rest_framework.exceptions import ParseError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+MAX_BODY_BYTES = 256 * 1024
+
+
+def loads(text: bytes | str) -> Any:
+    """JSON with exact decimals. Raises ValueError with a sentence for the client."""
+    try:
+        return json.loads(
+            text,
+            parse_float=Decimal,
+            parse_constant=refuse_constant,
+            object_pairs_hook=without_duplicates,
+        )
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("the JSON is not UTF-8") from None
+
+
+def refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not JSON")
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return found
+
+
+class DecimalJSONParser(BaseParser):
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        body = stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise ParseError(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        try:
+            return loads(body)
+        except ValueError as error:
+            raise ParseError(f"The body is not valid JSON: {error}.") from None
+
+
+class AlwaysJSON(DefaultContentNegotiation):
+    """A browser that asks for HTML gets JSON, not 406."""
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Sequence[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type

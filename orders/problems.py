@@ -1,0 +1,168 @@
+"""One shape for every refusal: RFC 9457 problem details, over HTTP and in `error` frames."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+import structlog
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from psycopg_pool import PoolTimeout
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from orders import requestid
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+DATABASE_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    OperationalError,
+    InterfaceError,
+)
+# The code of a refusal that DRF or Django raises, by its status.
+CODES = {
+    400: "VALIDATION",
+    401: "NOT_AUTHENTICATED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    429: "TOO_MANY_REQUESTS",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldError:
+    """`pointer` (RFC 6901) is the place in the request's body."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+@dataclass(kw_only=True)
+class Problem(Exception):
+    """A refusal. Raise it anywhere below a view or a consumer."""
+
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldError] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "type": f"urn:orderengine:problem:{self.code.lower().replace('_', '-')}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "requestId": requestid.current(),
+            "errors": [vars(error) for error in self.errors],
+        }
+
+    def as_frame(self) -> dict[str, Any]:
+        return {**self.as_json(), "type": "error"}
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """DRF's hook: every exception of an API view becomes a problem."""
+    problem = problem_of(error)
+    return Response(
+        problem.as_json(),
+        status=problem.status,
+        headers=problem.headers,
+        content_type=CONTENT_TYPE,
+    )
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem an exception means to a client; what is nobody's fault but ours is logged."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, exceptions.APIException):
+        return of_api_exception(error)
+    if isinstance(error, Http404):
+        return Problem(status=404, code="NOT_FOUND", detail=str(error) or "There is nothing here.")
+    if isinstance(error, PermissionDenied):
+        return Problem(status=403, code="FORBIDDEN", detail=str(error) or "Not allowed.")
+    if isinstance(error, DATABASE_AWAY):
+        log.warning("database.away", error=str(error).strip())
+        return Problem(
+            status=503,
+            code="DATABASE_UNAVAILABLE",
+            detail="The order store does not answer. Nothing was stored; repeat the request, "
+            "with the same clientOrderId if it places an order.",
+            headers={"Retry-After": "2"},
+        )
+    log.error("request.bug", exc_info=error)
+    return Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")
+
+
+def of_api_exception(error: exceptions.APIException) -> Problem:
+    headers: dict[str, str] = {}
+    if header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = header
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
+    status = error.status_code
+    if not isinstance(error, exceptions.ValidationError):
+        return Problem(
+            status=status, code=CODES.get(status, "ERROR"), detail=str(error.detail), headers=headers
+        )
+    errors = list(field_errors(error.get_full_details(), ""))
+    return Problem(
+        status=400,
+        code="VALIDATION",
+        detail="; ".join(f"{e.pointer or 'body'}: {e.detail}" for e in errors[:3]),
+        errors=errors,
+    )
+
+
+def field_errors(details: Any, pointer: str) -> Iterator[FieldError]:
+    """DRF's nested error details, flattened."""
+    if isinstance(details, list):
+        indexed = any(isinstance(d, dict) and "message" not in d for d in details)
+        for index, detail in enumerate(details):
+            yield from field_errors(detail, f"{pointer}/{index}" if indexed else pointer)
+    elif set(details) == {"message", "code"} and isinstance(details["message"], str):
+        yield FieldError(pointer=pointer, code=details["code"], detail=str(details["message"]))
+    else:
+        for name, detail in details.items():
+            place = pointer if name == "non_field_errors" else f"{pointer}/{escape(str(name))}"
+            yield from field_errors(detail, place)
+
+
+def escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def response(problem: Problem) -> HttpResponse:
+    return JsonResponse(
+        problem.as_json(),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return response(Problem(status=400, code="BAD_REQUEST", detail="The request is malformed."))
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return response(Problem(status=404, code="NOT_FOUND", detail=f"There is no {request.path}."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return response(
+        Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")
+    )

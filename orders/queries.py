@@ -1,0 +1,83 @@
+"""What views and sockets read. Every read of an order names its owner."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+
+from orders import database
+from orders.events import Event
+from orders.models import Order, OrderEvent, Status
+
+EVENTS = """
+SELECT order_id, %(owner_id)s::int AS owner_id, seq, status, previous_status, attempt, created_at,
+       data
+FROM orders_orderevent WHERE order_id = %(order_id)s AND seq > %(after)s ORDER BY seq
+"""
+ORDER = """
+SELECT * FROM orders_order
+WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s
+"""
+OWNED = """
+SELECT 1 AS found FROM orders_order
+WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s
+"""
+SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
+STATS = """
+SELECT
+    coalesce(sum(count) FILTER (WHERE kind = 'placed'), 0)::bigint AS placed,
+    coalesce(sum(count) FILTER (WHERE kind = 'confirmed'), 0)::bigint AS confirmed,
+    coalesce(sum(count) FILTER (WHERE kind = 'failed'), 0)::bigint AS failed,
+    coalesce(sum(count) FILTER (WHERE kind = 'cancelled'), 0)::bigint AS cancelled,
+    coalesce(sum(count) FILTER (WHERE kind = 'expired'), 0)::bigint AS expired,
+    (SELECT count(*) FROM orders_order
+     WHERE status IN ('routing', 'building', 'submitted')) AS active
+FROM orders_tally
+"""
+
+
+def orders_of(owner_id: int | None) -> QuerySet[Order]:
+    if owner_id is None:
+        return Order.objects.filter(owner__isnull=True)
+    return Order.objects.filter(owner=owner_id)
+
+
+def order(order_id: str, owner_id: int | None) -> Order | None:
+    """The owner's order; somebody else's does not exist."""
+    found = database.row(ORDER, {"order_id": order_id, "owner_id": owner_id})
+    return None if found is None else Order(**found)
+
+
+def owned(order_id: str, owner_id: int | None) -> bool:
+    return database.row(OWNED, {"order_id": order_id, "owner_id": owner_id}) is not None
+
+
+def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]:
+    """The stored events with a seq above `after`, in order."""
+    params = {"order_id": order_id, "owner_id": owner_id, "after": after}
+    return [Event(**row) for row in database.rows(EVENTS, params)]
+
+
+def newest_seqs(order_ids: list[str]) -> dict[str, int]:
+    return {row["id"]: row["seq"] for row in database.rows(SEQS, {"ids": order_ids})}
+
+
+def quotes_of(order_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The quotes of each order's newest routing decision."""
+    building = OrderEvent.objects.filter(order_id__in=order_ids, status=Status.BUILDING)
+    newest_last = building.order_by("order_id", "seq").values_list("order_id", "data")
+    return {order_id: data["quotes"] for order_id, data in newest_last}
+
+
+def queue_stats() -> dict[str, int]:
+    """Counts that cost the same at any number of orders."""
+    found = database.row(STATS, {})
+    assert found is not None  # an aggregate always has a row
+    done = found["confirmed"] + found["failed"] + found["cancelled"] + found["expired"]
+    return {
+        "waiting": found["placed"] - done - found["active"],
+        "active": found["active"],
+        "completed": found["confirmed"],
+        "failed": found["failed"],
+        "cancelled": found["cancelled"],
+        "expired": found["expired"],
+    }

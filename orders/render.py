@@ -1,0 +1,139 @@
+"""What a client reads: orders, routes and fills as JSON. Decimals are strings, never floats."""
+
+from datetime import datetime
+from decimal import Context, Decimal
+from typing import Any
+
+from dex import tokens
+from dex.types import Quote, QuoteFailure, Route
+from orders.events import iso
+from orders.models import RETRYABLE_CODES, Order
+
+PRICE = Context(prec=12)
+IMPACT = Decimal("1e-8")
+
+
+def plain(number: Decimal) -> str:
+    """Without exponent and without trailing zeros."""
+    return f"{number.normalize():f}" if number else "0"
+
+
+def fraction(basis_points: int) -> str:
+    """100 -> "0.01"."""
+    return plain(Decimal(basis_points) / 10_000)
+
+
+def amount(symbol: str, units: Decimal | int | None) -> str | None:
+    """Base units as whole tokens, exactly."""
+    return None if units is None else tokens.format_amount(tokens.BY_SYMBOL[symbol], int(units))
+
+
+def price(order: Order, amount_out: Decimal | int | None) -> str | None:
+    """token_out per token_in, in whole tokens."""
+    if amount_out is None:
+        return None
+    paid = tokens.to_decimal(tokens.BY_SYMBOL[order.token_in], int(order.amount_in))
+    received = tokens.to_decimal(tokens.BY_SYMBOL[order.token_out], int(amount_out))
+    return plain(PRICE.divide(received, paid))
+
+
+def realized_slippage(order: Order) -> str | None:
+    """The part of the quoted amount that did not arrive; negative when more arrived."""
+    if order.amount_out is None or not order.expected_amount_out:
+        return None
+    expected = Decimal(order.expected_amount_out)
+    return plain(((expected - Decimal(order.amount_out)) / expected).quantize(IMPACT))
+
+
+def moment(value: datetime | None) -> str | None:
+    return None if value is None else iso(value)
+
+
+def order_json(order: Order, quotes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The order object; `quotes` as its newest `building` event has them."""
+    return {
+        "orderId": order.id,
+        "clientOrderId": order.client_order_id,
+        "orderType": order.order_type,
+        "tokenIn": order.token_in,
+        "tokenOut": order.token_out,
+        "amount": amount(order.token_in, order.amount_in),
+        "slippage": fraction(order.slippage_bps),
+        "deadline": moment(order.deadline_at),
+        "status": order.status,
+        "seq": order.seq,
+        "attempt": order.attempt,
+        "venue": order.venue or None,
+        "quotes": quotes,
+        "expectedPrice": price(order, order.expected_amount_out),
+        "executedPrice": price(order, order.amount_out),
+        "amountOut": amount(order.token_out, order.amount_out),
+        "minAmountOut": amount(order.token_out, order.min_amount_out),
+        "fee": amount(order.fee_token, order.fee),
+        "feeToken": order.fee_token or None,
+        "priceImpact": None if order.price_impact is None else plain(order.price_impact),
+        "realizedSlippage": realized_slippage(order),
+        "txHash": order.tx_hash or None,
+        "failure": failure_json(order),
+        "createdAt": iso(order.created_at),
+        "updatedAt": iso(order.updated_at),
+        "completedAt": moment(order.completed_at),
+    }
+
+
+def failure_json(order: Order) -> dict[str, Any] | None:
+    if not order.failure_code:
+        return None
+    return {
+        "code": order.failure_code,
+        "message": order.failure_message,
+        "retryable": order.failure_code in RETRYABLE_CODES,
+    }
+
+
+def fill_json(order: Order) -> dict[str, Any]:
+    """The data of a `confirmed` event."""
+    return {
+        "txHash": order.tx_hash,
+        "venue": order.venue,
+        "executedPrice": price(order, order.amount_out),
+        "amountOut": amount(order.token_out, order.amount_out),
+        "realizedSlippage": realized_slippage(order),
+    }
+
+
+def route_json(route: Route) -> dict[str, Any]:
+    """The data of a `building` event: the decision and everything it was made on."""
+    request = route.request
+    paid = tokens.to_decimal(request.token_in, request.amount_in)
+    expected = tokens.to_decimal(request.token_out, route.amount_out)
+    return {
+        "venue": route.legs[0].venue,
+        "reason": {"code": route.reason.value, "text": route.explanation},
+        "quotes": [
+            *(quote_json(quote, route) for quote in route.quotes),
+            *(quote_failure_json(failure) for failure in route.failures),
+        ],
+        "expectedPrice": plain(PRICE.divide(expected, paid)),
+        "expectedAmountOut": tokens.format_amount(request.token_out, route.amount_out),
+        "minAmountOut": tokens.format_amount(request.token_out, route.min_amount_out),
+    }
+
+
+def quote_json(quote: Quote, route: Route) -> dict[str, Any]:
+    token_out = route.request.token_out
+    return {
+        "venue": quote.venue,
+        "amountOut": tokens.format_amount(token_out, quote.amount_out),
+        "minAmountOut": tokens.format_amount(token_out, quote.min_amount_out),
+        "effectivePrice": plain(PRICE.plus(quote.effective_price)),
+        "midPrice": plain(PRICE.plus(quote.mid_price)),
+        "priceImpact": plain(quote.price_impact.quantize(IMPACT)),
+        "fee": tokens.format_amount(quote.fee_token, quote.fee),
+        "feeToken": quote.fee_token.symbol,
+        "blockHeight": quote.block_height,
+    }
+
+
+def quote_failure_json(failure: QuoteFailure) -> dict[str, Any]:
+    return {"venue": failure.venue, "error": {"code": failure.code, "detail": failure.detail}}

@@ -1,0 +1,53 @@
+"""A request id on every answer and every log line of the request."""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import structlog
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import sync_and_async_middleware
+
+ACCEPTED = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(8)}"
+
+
+def bind(request: HttpRequest) -> str:
+    """The client's X-Request-ID where it is well formed, else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    request_id = given if ACCEPTED.fullmatch(given) else new_request_id()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
+def current() -> str:
+    bound = structlog.contextvars.get_contextvars().get("request_id")
+    return cast(str, bound) if bound else new_request_id()
+
+
+@sync_and_async_middleware
+def middleware(
+    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
+) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponse:
+            request_id = bind(request)
+            response = await cast(Awaitable[HttpResponse], get_response(request))
+            response["X-Request-ID"] = request_id
+            return response
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        request_id = bind(request)
+        response = cast(HttpResponse, get_response(request))
+        response["X-Request-ID"] = request_id
+        return response
+
+    return answer

@@ -1,0 +1,217 @@
+"""The requests a client may send: what each field may be, and the sentence when it is not."""
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from rest_framework import serializers
+
+from dex import tokens
+from dex.types import SwapRequest, Token
+from orders.models import OrderType, Status, VenueName
+from orders.placement import OrderRequest
+
+NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?")
+CLIENT_ORDER_ID = r"^[A-Za-z0-9_.:-]{1,64}\Z"
+MAX_EXPONENT = 40
+
+
+class TokenField(serializers.Field[Token, str, str, Any]):
+    default_error_messages = {
+        "unknown_token": "{given!r} is not a token this engine trades: use one of {known}, or its mint."
+    }
+
+    def to_internal_value(self, data: Any) -> Token:
+        found = tokens.find(data) if isinstance(data, str) else None
+        if found is None:
+            known = ", ".join(token.symbol for token in tokens.TOKENS)
+            self.fail("unknown_token", given=str(data)[:50], known=known)
+        return found
+
+
+class DecimalNumber(serializers.Field[Decimal, Any, str, Any]):
+    """A JSON number or a string of digits, exactly as written."""
+
+    default_error_messages = {
+        "not_a_number": "A decimal number or a string of one is expected, such as 1.5 or \"1.5\".",
+    }
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if isinstance(data, bool) or not isinstance(data, int | Decimal | str):
+            self.fail("not_a_number")
+        if isinstance(data, str) and not NUMBER.fullmatch(data):
+            self.fail("not_a_number")
+        try:
+            number = Decimal(data)
+        except (InvalidOperation, ValueError):
+            self.fail("not_a_number")
+        if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
+            self.fail("not_a_number")
+        return number
+
+
+class Strict(serializers.Serializer[Any]):
+    """Refuses fields it does not know."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError(
+                {name: [f"Unknown field; known are {known}."] for name in sorted(unknown)},
+                code="unknown_field",
+            )
+        return super().to_internal_value(data)
+
+
+class QuoteRequestSerializer(Strict):
+    tokenIn = TokenField()
+    tokenOut = TokenField()
+    amount = DecimalNumber()
+    slippage = DecimalNumber(default=Decimal("0.01"))
+
+    def validate_slippage(self, value: Decimal) -> int:
+        """In basis points."""
+        points = value * 10_000
+        if points != points.to_integral_value() or not 0 < points <= 5_000:
+            raise serializers.ValidationError(
+                "A fraction above 0 and up to 0.5 in whole basis points is expected, such as 0.01.",
+                code="slippage_out_of_range",
+            )
+        return int(points)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["tokenIn"] == attrs["tokenOut"]:
+            raise serializers.ValidationError(
+                {"tokenOut": "tokenIn and tokenOut are the same token."}, code="same_token"
+            )
+        try:
+            attrs["amount_in"] = tokens.to_base_units(attrs["tokenIn"], attrs["amount"])
+        except ValueError as error:
+            raise serializers.ValidationError(
+                {"amount": f"{error}"}, code="amount_out_of_range"
+            ) from None
+        return attrs
+
+    def swap_request(self) -> SwapRequest:
+        """Of valid data, for a bare quote."""
+        fields = self.validated_data
+        return SwapRequest(
+            token_in=fields["tokenIn"],
+            token_out=fields["tokenOut"],
+            amount_in=fields["amount_in"],
+            slippage_bps=fields["slippage"],
+        )
+
+
+class OrderRequestSerializer(QuoteRequestSerializer):
+    orderType = serializers.ChoiceField(choices=OrderType.choices, default=OrderType.MARKET)
+    clientOrderId = serializers.RegexField(
+        CLIENT_ORDER_ID,
+        required=False,
+        error_messages={"invalid": "1 to 64 of the characters A-Z a-z 0-9 _ . : - are expected."},
+    )
+    deadline = serializers.DateTimeField(required=False)
+
+    def validated_request(self, owner_id: int | None) -> OrderRequest:
+        """The order asked for. Raises ValidationError."""
+        self.is_valid(raise_exception=True)
+        fields = self.validated_data
+        return OrderRequest(
+            owner_id=owner_id,
+            order_type=str(fields["orderType"]),
+            token_in=fields["tokenIn"],
+            token_out=fields["tokenOut"],
+            amount_in=fields["amount_in"],
+            slippage_bps=fields["slippage"],
+            client_order_id=fields.get("clientOrderId"),
+            deadline_at=fields.get("deadline"),
+        )
+
+
+class OrderFilterSerializer(Strict):
+    """The query of GET /api/orders."""
+
+    status = serializers.ChoiceField(choices=Status.choices, required=False)
+    tokenIn = TokenField(required=False)
+    tokenOut = TokenField(required=False)
+    venue = serializers.ChoiceField(choices=VenueName.choices, required=False)
+    orderType = serializers.ChoiceField(choices=OrderType.choices, required=False)
+    clientOrderId = serializers.RegexField(CLIENT_ORDER_ID, required=False)
+    createdAfter = serializers.DateTimeField(required=False)
+    createdBefore = serializers.DateTimeField(required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=200, required=False)
+    cursor = serializers.CharField(required=False)
+
+    LOOKUPS = {
+        "status": "status",
+        "venue": "venue",
+        "orderType": "order_type",
+        "clientOrderId": "client_order_id",
+        "createdAfter": "created_at__gt",
+        "createdBefore": "created_at__lt",
+    }
+
+    def lookups(self) -> dict[str, Any]:
+        """As Django's filter() takes them. Raises ValidationError."""
+        self.is_valid(raise_exception=True)
+        given = self.validated_data
+        found = {lookup: given[name] for name, lookup in self.LOOKUPS.items() if name in given}
+        for name, column in (("tokenIn", "token_in"), ("tokenOut", "token_out")):
+            if name in given:
+                found[column] = given[name].symbol
+        return found
+
+
+class AfterSeqSerializer(Strict):
+    """The query of GET …/events."""
+
+    afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)
+
+
+class OrderReference(Strict):
+    type = serializers.CharField()
+    orderId = serializers.CharField(max_length=64)
+    requestId = serializers.CharField(max_length=64, required=False)
+
+
+class PingFrame(Strict):
+    type = serializers.CharField()
+
+
+class SubscriptionFrame(Strict):
+    """One order, or `scope: all`."""
+
+    type = serializers.CharField()
+    orderId = serializers.CharField(max_length=64, required=False)
+    afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)
+    scope = serializers.ChoiceField(choices=["all"], required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("orderId" in attrs) == ("scope" in attrs):
+            raise serializers.ValidationError(
+                {"orderId": "Either orderId or scope is expected."}, code="required"
+            )
+        return attrs
+
+
+class SubmitFrame(Strict):
+    type = serializers.CharField()
+    requestId = serializers.CharField(max_length=64, required=False)
+    order = serializers.JSONField()  # checked as the body of a POST
+
+
+# The frames a client may send, by their type.
+FRAMES: dict[str, type[Strict]] = {
+    "subscribe": SubscriptionFrame,
+    "unsubscribe": SubscriptionFrame,
+    "order.submit": SubmitFrame,
+    "order.cancel": OrderReference,
+    "ping": PingFrame,
+}
+
+
+class SocketQuerySerializer(Strict):
+    """The query of the WebSocket's address."""
+
+    orderId = serializers.CharField(max_length=64, required=False)
+    afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)

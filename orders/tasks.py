@@ -1,0 +1,18 @@
+"""The Celery task: one message is one hint to look at one order."""
+
+from celery import shared_task
+from django.conf import settings
+
+from orders import execution
+
+
+@shared_task(
+    name="orders.execute_order",
+    rate_limit=settings.WORKER_RATE_LIMIT,
+    autoretry_for=(execution.RetryLater,),
+    retry_backoff=settings.ORDER_RETRY_BASE_SECONDS,
+    retry_jitter=False,
+    max_retries=settings.ORDER_MAX_ATTEMPTS - 1,
+)
+def execute_order(order_id: str) -> None:
+    execution.execute_order(order_id)

@@ -1,0 +1,16 @@
+from django.urls import path
+
+from orders import health, views
+
+urlpatterns = [
+    path("api/orders/execute", views.ExecuteView.as_view()),
+    path("api/orders/stats", views.StatsView.as_view()),
+    path("api/orders", views.OrderListView.as_view()),
+    path("api/orders/<str:order_id>", views.OrderView.as_view()),
+    path("api/orders/<str:order_id>/events", views.EventsView.as_view()),
+    path("api/orders/<str:order_id>/cancel", views.CancelView.as_view()),
+    path("api/quotes", views.QuotesView.as_view()),
+    path("health", views.HealthView.as_view(checks=health.HEALTH)),
+    path("health/ready", views.HealthView.as_view(checks=health.READINESS)),
+    path("health/live", views.HealthView.as_view()),
+]

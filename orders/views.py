@@ -1,0 +1,129 @@
+"""REST: each method translates in, calls once, translates out."""
+
+from typing import Any
+
+from django.http import Http404
+from rest_framework.pagination import CursorPagination
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from orders import health, intake, presence, queries, render
+from orders.models import Order
+from orders.problems import FieldError, Problem
+from orders.serializers import (
+    AfterSeqSerializer,
+    OrderFilterSerializer,
+)
+
+
+def owner_of(request: Request) -> int | None:
+    return request.user.pk if request.user.is_authenticated else None
+
+
+def find_order(request: Request, order_id: str) -> Order:
+    """The owner's order; somebody else's does not exist."""
+    order = queries.order(order_id, owner_of(request))
+    if order is None:
+        raise Http404(f"There is no order {order_id}.")
+    return order
+
+
+class ExecuteView(APIView):
+    """POST places an order. GET is the WebSocket's, and needs an Upgrade."""
+
+    def post(self, request: Request) -> Response:
+        placed = intake.place(with_key(request), owner_of(request))
+        headers = {"Location": f"/api/orders/{placed.order_id}"}
+        if placed.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return Response(placed.as_json(), status=201, headers=headers)
+
+    def get(self, request: Request) -> Response:
+        raise Problem(
+            status=426,
+            code="UPGRADE_REQUIRED",
+            detail="This path speaks WebSocket; POST to place an order.",
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+
+
+def with_key(request: Request) -> Any:
+    """The body, with the Idempotency-Key header as its client order id."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None or not isinstance(request.data, dict):
+        return request.data
+    if request.data.get("clientOrderId", key) != key:
+        detail = "clientOrderId and the Idempotency-Key header differ: send one of them."
+        error = FieldError(pointer="/clientOrderId", code="ambiguous", detail=detail)
+        raise Problem(status=400, code="VALIDATION", detail=detail, errors=[error])
+    return {**request.data, "clientOrderId": key}
+
+
+class CancelView(APIView):
+    def post(self, request: Request, order_id: str) -> Response:
+        order = find_order(request, order_id)
+        intake.withdraw(order)
+        return Response(with_quotes([order])[0])
+
+
+class OrderView(APIView):
+    def get(self, request: Request, order_id: str) -> Response:
+        return Response(with_quotes([find_order(request, order_id)])[0])
+
+
+class NewestFirst(CursorPagination):
+    ordering = "-id"  # ids sort by time of creation
+    page_size = 50
+    max_page_size = 200
+    page_size_query_param = "limit"
+
+
+class OrderListView(APIView):
+    def get(self, request: Request) -> Response:
+        lookups = OrderFilterSerializer(data=request.query_params.dict()).lookups()
+        pages = NewestFirst()
+        page = pages.paginate_queryset(queries.orders_of(owner_of(request)).filter(**lookups), request)
+        return pages.get_paginated_response(with_quotes(page or []))
+
+
+def with_quotes(orders: list[Order]) -> list[dict[str, Any]]:
+    quotes = queries.quotes_of([order.id for order in orders])
+    return [render.order_json(order, quotes.get(order.id, [])) for order in orders]
+
+
+class EventsView(APIView):
+    def get(self, request: Request, order_id: str) -> Response:
+        query = AfterSeqSerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        order = find_order(request, order_id)
+        events = queries.events_after(order.id, order.owner_id, query.validated_data["afterSeq"])
+        return Response({"results": [event.frame(replayed=True) for event in events]})
+
+
+class QuotesView(APIView):
+    """Both venues' quotes and the route that would be taken now; nothing is stored."""
+
+    def post(self, request: Request) -> Response:
+        return Response(intake.quote(request.data))
+
+
+class StatsView(APIView):
+    def get(self, request: Request) -> Response:
+        sockets = {"connections": presence.connections()}
+        return Response({"queue": queries.queue_stats(), "websocket": sockets})
+
+
+class HealthView(APIView):
+    """Served without a key: load balancers have none."""
+
+    authentication_classes: list[Any] = []
+    permission_classes = [AllowAny]
+    checks: dict[str, health.Check] = {}
+
+    def get(self, request: Request) -> Response:
+        checks = health.report(self.checks)
+        healthy = set(checks.values()) <= {"ok"}
+        body = {"status": "ok" if healthy else "unavailable", "checks": checks}
+        return Response(body, status=200 if healthy else 503)

@@ -1,0 +1,315 @@
+"""The ledger on a real PostgreSQL: what lands, what fails, what expires, and by whose clock."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from dex.errors import OrderRejected, VenueUnavailable
+from dex.exchange import Exchange, SimulationConfig
+from dex.simulation.blocks import BLOCK_MS
+from dex.simulation.faults import Faults
+from dex.types import Leg, Route, Swap, SwapState, SwapStatus
+
+FINAL = {SwapStatus.LANDED, SwapStatus.FAILED, SwapStatus.EXPIRED}
+
+
+def with_quote(route: Route, **changes: object) -> Route:
+    leg = route.legs[0]
+    return replace(route, legs=(Leg(venue=leg.venue, quote=replace(leg.quote, **changes)),))
+
+
+def built(exchange: Exchange, request, *, blocks_ago: int = 0) -> Swap:
+    """A swap whose blockhash is as old as it says."""
+    route = exchange.route(request)
+    height = route.legs[0].quote.block_height - blocks_ago
+    return exchange.build(with_quote(route, block_height=height))
+
+
+def settled(exchange: Exchange, swap: Swap, within: float = 5) -> SwapState:
+    deadline = time.monotonic() + within
+    while (state := exchange.status(swap)).status not in FINAL:
+        assert time.monotonic() < deadline, f"still {state.status}"
+        time.sleep(0.01)
+    return state
+
+
+def rows(ledger) -> list[tuple[str, str]]:
+    return ledger.execute("SELECT signature, status FROM chain.transaction").fetchall()
+
+
+def test_a_transaction_sent_again_is_the_same_one(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(exchange.send, [swap] * 16))
+
+    assert settled(exchange, swap).status is SwapStatus.LANDED
+    assert rows(ledger) == [(swap.signature, "landed")]
+
+
+def test_the_ledger_says_what_landed(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for(order_id="ord_2", attempt=3))
+
+    exchange.send(swap)
+    fill = exchange.status(swap).fill
+
+    row = ledger.execute(
+        "SELECT order_id, attempt, venue, amount_in, amount_out, landed_at FROM chain.transaction"
+    ).fetchone()
+    assert row == ("ord_2", 3, swap.venue, fill.amount_in, fill.amount_out, fill.landed_at)
+
+
+def test_a_transaction_lands_by_itself(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with(swap_latency_ms=(300, 300))
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+    assert exchange.status(swap) == SwapState(status=SwapStatus.PENDING)
+    assert rows(ledger) == [(swap.signature, "pending")]
+    exchange.close()
+
+    state = settled(exchange_with(swap_latency_ms=(300, 300)), swap)
+
+    sent_at, landed_at = ledger.execute(
+        "SELECT sent_at, landed_at FROM chain.transaction"
+    ).fetchone()
+    assert landed_at - sent_at == timedelta(milliseconds=300)
+    assert state.fill.landed_at == landed_at
+
+
+def test_a_final_state_stays(exchange_with, request_for) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+    landed = exchange.status(swap)
+
+    exchange.send(swap)
+
+    assert exchange.status(swap) == landed
+
+
+def test_the_latency_is_drawn_from_the_range(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with(swap_latency_ms=(2_000, 3_000))
+    for number in range(50):
+        exchange.send(built(exchange, request_for(order_id=f"ord_{number}")))
+
+    latencies = [
+        row[0] / timedelta(milliseconds=1)
+        for row in ledger.execute("SELECT settles_at - sent_at FROM chain.transaction")
+    ]
+
+    assert 2_000 <= min(latencies) < 2_300
+    assert 2_700 < max(latencies) <= 3_000
+
+
+def test_fills_lie_within_half_a_percent_of_the_quote(exchange_with, request_for) -> None:
+    exchange = exchange_with()
+    slippages = []
+    for number in range(200):
+        request = request_for(order_id=f"ord_{number}", amount_in=10**9 * (1 + number % 100))
+        route = exchange.route(request)
+        swap = exchange.build(route)
+        exchange.send(swap)
+        filled = exchange.status(swap).fill.amount_out
+        slippages.append((filled - route.amount_out) / route.amount_out)
+
+    assert -0.005 <= min(slippages) < -0.003
+    assert 0.003 < max(slippages) <= 0.005
+
+
+def test_below_the_minimum_nothing_moves(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with()
+    route = exchange.route(request_for())
+    swap = exchange.build(with_quote(route, min_amount_out=route.amount_out * 101 // 100))
+
+    exchange.send(swap)
+    state = exchange.status(swap)
+
+    assert (state.status, state.error_code) == (SwapStatus.FAILED, "SLIPPAGE_EXCEEDED")
+    assert state.fill is None
+    assert ledger.execute("SELECT amount_out, landed_at FROM chain.transaction").fetchall() == [
+        (None, None)
+    ]
+
+
+def test_a_tampered_transaction_is_never_recorded(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    tampered = swap.transaction[:-1] + bytes([swap.transaction[-1] ^ 1])
+
+    with pytest.raises(OrderRejected, match="TX_REJECTED"):
+        exchange.send(replace(swap, transaction=tampered))
+
+    assert rows(ledger) == []
+
+
+def test_a_blockhash_of_another_chain_is_refused(exchange_with, request_for, ledger) -> None:
+    swap = built(exchange_with(seed="other"), request_for())
+
+    with pytest.raises(OrderRejected, match="not of this chain"):
+        exchange_with().send(swap)
+
+    assert rows(ledger) == []
+
+
+@pytest.mark.parametrize("blocks_ago", [31, 10_000, -100])
+def test_a_blockhash_that_is_not_current_is_not_found(
+    exchange_with, request_for, ledger, blocks_ago: int
+) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for(), blocks_ago=blocks_ago)
+
+    with pytest.raises(VenueUnavailable, match="blockhash not found"):
+        exchange.send(swap)
+
+    assert rows(ledger) == []
+
+
+def test_a_swap_never_sent_expires_and_cannot_land_afterwards(
+    exchange_with, request_for, ledger
+) -> None:
+    exchange = exchange_with()
+    swap = replace(built(exchange, request_for()), last_valid_block_height=0)
+
+    state = exchange.status(swap)
+    exchange.send(swap)
+
+    assert (state.status, state.error_code) == (SwapStatus.EXPIRED, "TX_EXPIRED")
+    assert exchange.status(swap) == state
+    assert rows(ledger) == [(swap.signature, "expired")]
+
+
+def test_a_landed_swap_is_landed_after_its_blockhash_expired(exchange_with, request_for) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+
+    state = exchange.status(replace(swap, last_valid_block_height=0))
+
+    assert state.status is SwapStatus.LANDED
+
+
+def test_a_transaction_too_late_for_its_blockhash_expires(exchange_with, request_for) -> None:
+    exchange = exchange_with(swap_latency_ms=(3_000, 3_000))
+    swap = built(exchange, request_for(), blocks_ago=29)
+
+    exchange.send(swap)
+
+    assert settled(exchange, swap).error_code == "TX_EXPIRED"
+
+
+def test_a_dropped_transaction_expires_with_its_blockhash(
+    exchange_with, request_for, ledger
+) -> None:
+    exchange = exchange_with(faults=Faults.parse("dropped=1"))
+    swap = built(exchange, request_for(), blocks_ago=29)
+
+    exchange.send(swap)
+    pending, state = exchange.status(swap), settled(exchange, swap)
+
+    assert pending.status is SwapStatus.PENDING
+    assert (state.status, state.error_code) == (SwapStatus.EXPIRED, "TX_EXPIRED")
+    assert rows(ledger) == [(swap.signature, "expired")]
+
+
+def test_a_rejected_transaction_fails_when_it_lands(exchange_with, request_for) -> None:
+    exchange = exchange_with(faults=Faults.parse("rejected=1"))
+    swap = built(exchange, request_for())
+
+    exchange.send(swap)
+
+    assert exchange.status(swap).error_code == "TX_REJECTED"
+    assert exchange.status(swap).status is SwapStatus.FAILED
+
+
+def test_a_lost_reply_hides_a_transaction_that_lands(exchange_with, request_for) -> None:
+    exchange = exchange_with(faults=Faults.parse("reply_lost=1"))
+    swap = built(exchange, request_for())
+
+    with pytest.raises(VenueUnavailable):
+        exchange.send(swap)
+
+    assert exchange.status(swap).status is SwapStatus.LANDED
+
+
+def test_a_swap_is_valid_for_at_least_twice_the_landing_time(exchange_with, request_for) -> None:
+    for latency_ms, blocks in ((0, 30), (3_000, 30), (20_000, 100)):
+        exchange = exchange_with(swap_latency_ms=(latency_ms, latency_ms))
+        route = exchange.route(request_for())
+
+        swap = exchange.build(route)
+
+        assert swap.last_valid_block_height - route.legs[0].quote.block_height == blocks
+
+
+def test_time_is_the_databases(exchange_with, request_for, ledger, monkeypatch) -> None:
+    def wrong_clock() -> float:
+        raise AssertionError("the chain read the worker's clock")
+
+    exchange = exchange_with()
+    monkeypatch.setattr(time, "time", wrong_clock)
+    monkeypatch.setattr(time, "time_ns", wrong_clock)
+
+    quoted = exchange.route(request_for()).legs[0].quote.block_height
+
+    (unix_ms,) = ledger.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000").fetchone()
+    assert 0 <= int(unix_ms) // BLOCK_MS - quoted <= 2
+
+
+def test_a_database_that_is_gone_is_a_venue_that_does_not_answer(
+    exchange_with, request_for, ledger_dsn: str, ledger
+) -> None:
+    swap = built(exchange_with(), request_for())
+    gone = exchange_with(dsn="postgresql://127.0.0.1:1/none")
+
+    calls: list[Callable[[], object]] = [
+        lambda: gone.route(request_for()),
+        lambda: gone.send(swap),
+    ]
+    for call in calls:
+        with pytest.raises(VenueUnavailable) as caught:
+            call()
+        assert caught.value.code == "QUOTE_UNAVAILABLE"
+
+
+def test_broken_connections_are_replaced(exchange_with, request_for, ledger) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    ledger.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'simulated-chain'"
+    )
+
+    with pytest.raises(VenueUnavailable):
+        exchange.send(swap)
+    exchange.send(swap)
+
+    assert exchange.status(swap).status is SwapStatus.LANDED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quote_latency_ms": -1},
+        {"swap_latency_ms": (3, 2)},
+        {"quote_timeout_ms": 0},
+        {"faults": Faults.parse("orca.rejected=1")},
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
+    sound = SimulationConfig(
+        dsn="",
+        seed="tests",
+        quote_latency_ms=0,
+        swap_latency_ms=(0, 0),
+        faults=Faults(),
+        quote_timeout_ms=1,
+    )
+
+    with pytest.raises(ValueError, match=r"latenc|timeout|orca"):
+        replace(sound, **changes)
