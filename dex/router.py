@@ -1,5 +1,6 @@
 """Asks every venue at once and takes the one that returns the most."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,7 @@ class Router:
         self._timeout_ms = timeout_ms
         self._monotonic = monotonic
         self._lock = Lock()
-        self._executors: dict[str, ThreadPoolExecutor] = {}
+        self._executors: dict[tuple[int, str], ThreadPoolExecutor] = {}
 
     def route(self, request: SwapRequest) -> Route:
         """The best route now, with every quote it was chosen from.
@@ -70,9 +71,10 @@ class Router:
             return QuoteFailure(venue=name, code=error.code, detail=error.detail)
 
     def _executor(self, name: str) -> ThreadPoolExecutor:
+        key = (os.getpid(), name)  # threads do not survive a fork
         with self._lock:
-            if name not in self._executors:
-                self._executors[name] = ThreadPoolExecutor(
+            if key not in self._executors:
+                self._executors[key] = ThreadPoolExecutor(
                     THREADS_PER_VENUE, thread_name_prefix=f"quote-{name}"
                 )
-            return self._executors[name]
+            return self._executors[key]

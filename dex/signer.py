@@ -18,16 +18,19 @@ class Signer:
     be pickled and copied.
     """
 
-    __slots__ = ("_keypair", "_load", "_lock")
+    __slots__ = ("_keypair", "_load", "_lock", "_public_key")
 
     def __init__(self, load: Callable[[], Keypair] = Keypair) -> None:
         self._load = load
         self._lock = Lock()
         self._keypair: Keypair | None = None
+        self._public_key: Pubkey | None = None
 
     @property
     def public_key(self) -> Pubkey:
-        return self._key().pubkey()
+        if self._public_key is None:
+            self._public_key = self._key().pubkey()
+        return self._public_key
 
     def sign(self, message: MessageV0) -> VersionedTransaction:
         return VersionedTransaction(message, [self._key()])

@@ -27,11 +27,9 @@ def find(symbol_or_mint: str) -> Token | None:
 def to_base_units(token: Token, amount: Decimal) -> int:
     """ValueError unless `amount` is a whole number of base units within 1 … 2^64 - 1."""
     try:
-        if not amount.is_finite():
-            raise InvalidOperation
         scaled = _EXACT.scaleb(amount, token.decimals)
         units = int(_EXACT.to_integral_exact(scaled)) if scaled.adjusted() < 20 else U64_MAX + 1
-    except (Inexact, InvalidOperation, Overflow, OverflowError):
+    except (ArithmeticError, ValueError):
         raise ValueError(
             f"{amount} is not an amount of {token.symbol}, which has {token.decimals} decimals"
         ) from None

@@ -44,6 +44,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "celery.worker.strategy": {"level": "WARNING"},
             "psycopg.pool": {"level": "ERROR"},
             "daphne": {"level": "WARNING"},
+            "django.request": {"level": "ERROR"},
             "django.channels.server": {"level": "WARNING"},
             "tornado.access": {"level": "WARNING"},
         },

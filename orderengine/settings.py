@@ -13,7 +13,8 @@ from orderengine import environment as read
 from orderengine.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-environ.Env.read_env(BASE_DIR / ".env")
+if (BASE_DIR / ".env").exists():
+    environ.Env.read_env(BASE_DIR / ".env")
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 
 # Unset URLs mean the embedded servers of `manage.py up`, which is development; a running stack

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,12 +15,13 @@ from orders.problems import Problem
 from orders.serializers import SocketQuerySerializer
 
 
-async def authenticate(scope: dict[str, Any]) -> int | None:
+async def authenticate(scope: Mapping[str, Any]) -> int | None:
     """The owner's id; None where development lets everyone in. Raises Problem."""
     headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
     check_origin(headers.get("origin"))
     if (authorization := headers.get("authorization")) is not None:
-        return await in_thread(owner_of_credentials, authorization)
+        signed_in: int = await in_thread(owner_of_credentials, authorization)
+        return signed_in
     user = scope.get("user")
     if user is not None and user.is_authenticated:
         owner_id: int = user.pk
@@ -55,7 +57,7 @@ def not_authenticated(detail: str) -> Problem:
     return Problem(status=401, code="NOT_AUTHENTICATED", detail=detail)
 
 
-def subscription(scope: dict[str, Any]) -> dict[str, Any] | None:
+def subscription(scope: Mapping[str, Any]) -> dict[str, Any] | None:
     """`orderId` and `afterSeq` of the address, or None. Raises rest_framework's ValidationError."""
     query = SocketQuerySerializer(data=dict(parse_qsl(scope["query_string"].decode("latin1"))))
     query.is_valid(raise_exception=True)

@@ -138,14 +138,18 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def on_order_submit(self, frame: dict[str, Any]) -> None:
         placed = await in_thread(intake.place, frame["order"], self.owner_id)
         answer = {**placed.as_json(), "replayed": placed.replayed}
-        await self.say(type="ack", action="order.submit", requestId=frame.get("requestId"), **answer)
+        await self.say(
+            type="ack", action="order.submit", requestId=frame.get("requestId"), **answer
+        )
         await self.follow(placed.order_id, 0)
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
         order: Order = await in_thread(self.own_order, frame["orderId"])
         await in_thread(intake.withdraw, order)
         status = {"orderId": order.id, "status": order.status}
-        await self.say(type="ack", action="order.cancel", requestId=frame.get("requestId"), **status)
+        await self.say(
+            type="ack", action="order.cancel", requestId=frame.get("requestId"), **status
+        )
 
     def own_order(self, order_id: str) -> Order:
         order = queries.order(order_id, self.owner_id)

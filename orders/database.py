@@ -49,7 +49,8 @@ def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     Raises psycopg.OperationalError while PostgreSQL is away.
     """
     with pool().connection() as conn:
-        return conn.execute(sql, params).fetchall()
+        found: list[Row] = conn.execute(sql, params).fetchall()
+    return found
 
 
 def row(sql: str, params: dict[str, Any]) -> Row | None:
@@ -59,7 +60,5 @@ def row(sql: str, params: dict[str, Any]) -> Row | None:
 
 def now() -> datetime:
     """The database's clock: the only one that decides anything."""
-    found = row("SELECT clock_timestamp() AS now", {})
-    assert found is not None
-    moment: datetime = found["now"]
+    moment: datetime = rows("SELECT clock_timestamp() AS now", {})[0]["now"]
     return moment

@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from orders import claims, database, hints, lifecycle
-from orders.models import Status
+from orders.models import Order, Status
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class Dispatcher:
         return sent
 
 
-def expire(order: claims.Order) -> None:
+def expire(order: Order) -> None:
     try:
         lifecycle.advance(order, Status.EXPIRED, data={})
     except lifecycle.ClaimLost:

@@ -11,7 +11,8 @@ from functools import cache
 from typing import Any
 
 import structlog
-from channels.layers import get_channel_layer
+from channels.layers import BaseChannelLayer, get_channel_layer
+from django.core.exceptions import ImproperlyConfigured
 
 log = structlog.get_logger(__name__)
 
@@ -98,10 +99,18 @@ class Bell:
 
 
 async def send(event: Event) -> None:
-    layer = get_channel_layer()
+    layer = channel_layer()
     frame = event.frame(replayed=False)
     for group in (order_group(event.order_id), owner_group(event.owner_id)):
         await layer.group_send(group, {"type": "order.event", "group": group, "frame": frame})
+
+
+def channel_layer() -> BaseChannelLayer:
+    """Redis's pub/sub, as settings have it."""
+    layer = get_channel_layer()
+    if layer is None:
+        raise ImproperlyConfigured("CHANNEL_LAYERS has no default")
+    return layer
 
 
 @cache

@@ -16,7 +16,7 @@ import structlog
 from django.conf import settings
 from psycopg_pool import PoolTimeout
 
-from dex.errors import DexError, OrderRejected, SlippageExceeded, VenueUnavailable
+from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
@@ -85,9 +85,7 @@ def submit(order: Order, exchange: Exchange) -> Swap:
     """Route, sign, store the signature, and only then send."""
     route = EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
     log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
-    advance(
-        order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route)
-    )
+    advance(order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
     swap = exchange.build(route)
     if order.deadline_at is not None and order.deadline_at <= database.now():
         raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, "its deadline passed before it was sent")
@@ -150,7 +148,7 @@ def confirm(order: Order, state: SwapState) -> None:
     if state.fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
     filled = state.fill.amount_out
-    order.amount_out = filled  # type: ignore[assignment]  # base units are whole numbers
+    order.amount_out = filled
     advance(
         order,
         Status.CONFIRMED,

@@ -60,7 +60,7 @@ _answers: dict[str, tuple[float, str]] = {}
 
 
 def report(checks: dict[str, Check]) -> dict[str, str]:
-    """"ok" or the reason, for each check."""
+    """ "ok" or the reason, for each check."""
     return {name: remembered(name, check) for name, check in checks.items()}
 
 

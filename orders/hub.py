@@ -13,10 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
-from channels.layers import get_channel_layer
 
 from orders import presence, queries
-from orders.events import ORDER_GROUP
+from orders.events import ORDER_GROUP, channel_layer
 from orders.problems import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
@@ -69,7 +68,7 @@ class Group:
 
 class Hub:
     def __init__(self) -> None:
-        self._layer = get_channel_layer()
+        self._layer = channel_layer()
         self._groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
         for loop in (self._listen(), self._poll()):
@@ -126,7 +125,9 @@ class Hub:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             await in_thread(presence.report)
-            watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if n.startswith(ORDER_GROUP)]
+            watched = [
+                n.removeprefix(ORDER_GROUP) for n in self._groups if n.startswith(ORDER_GROUP)
+            ]
             try:
                 seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
             except DATABASE_AWAY as error:

@@ -5,6 +5,7 @@ import string
 import time
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -29,9 +30,7 @@ class Status(models.TextChoices):
 
 # The only legal moves. The database refuses any other, see the constraint of OrderEvent.
 TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset(
-        {Status.ROUTING, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
-    ),
+    Status.PENDING: frozenset({Status.ROUTING, Status.FAILED, Status.CANCELLED, Status.EXPIRED}),
     # To itself when another worker takes over; back to pending for a retry.
     Status.ROUTING: frozenset({Status.ROUTING, Status.BUILDING, Status.PENDING, Status.FAILED}),
     Status.BUILDING: frozenset({Status.SUBMITTED, Status.ROUTING, Status.PENDING, Status.FAILED}),
@@ -89,11 +88,9 @@ def new_order_id() -> str:
     return f"ord_{time.time_ns() // 1_000_000:013d}_{suffix}"
 
 
-class BaseUnitsField(models.DecimalField):
+def base_units(*, null: bool = False) -> "models.DecimalField[Any, Any]":
     """An unsigned 64-bit amount in base units of its token; bigint is one bit too small."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**{**kwargs, "max_digits": 20, "decimal_places": 0})
+    return models.DecimalField(max_digits=20, decimal_places=0, null=null)
 
 
 class Order(models.Model):
@@ -103,7 +100,7 @@ class Order(models.Model):
     order_type = models.CharField(max_length=16, choices=OrderType)
     token_in = models.CharField(max_length=16)
     token_out = models.CharField(max_length=16)
-    amount_in = BaseUnitsField()
+    amount_in = base_units()
     slippage_bps = models.PositiveSmallIntegerField()
     deadline_at = models.DateTimeField(null=True)
 
@@ -118,10 +115,10 @@ class Order(models.Model):
     lease_until = models.DateTimeField(null=True, help_text="another worker may take over after")
 
     venue = models.CharField(max_length=16, choices=VenueName, blank=True, db_default="")
-    expected_amount_out = BaseUnitsField(null=True)
-    min_amount_out = BaseUnitsField(null=True)
-    amount_out = BaseUnitsField(null=True)
-    fee = BaseUnitsField(null=True)
+    expected_amount_out = base_units(null=True)
+    min_amount_out = base_units(null=True)
+    amount_out = base_units(null=True)
+    fee = base_units(null=True)
     fee_token = models.CharField(max_length=16, blank=True, db_default="")
     price_impact = models.DecimalField(max_digits=12, decimal_places=10, null=True)
     tx_hash = models.CharField(max_length=88, blank=True, db_default="")
@@ -156,9 +153,7 @@ class Order(models.Model):
         ]
         indexes = [
             models.Index(fields=["id"], name="waiting", condition=Q(status=Status.PENDING)),
-            models.Index(
-                fields=["id"], name="in_execution", condition=Q(status__in=IN_EXECUTION)
-            ),
+            models.Index(fields=["id"], name="in_execution", condition=Q(status__in=IN_EXECUTION)),
             models.Index(
                 fields=["deadline_at"],
                 name="waiting_deadline",

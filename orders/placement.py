@@ -140,9 +140,7 @@ def earlier(request: OrderRequest) -> Placed | None:
     )
     if found is None:
         return None
-    placed = Placed(
-        order_id=found.pop("id"), created_at=found.pop("created_at"), replayed=True
-    )
+    placed = Placed(order_id=found.pop("id"), created_at=found.pop("created_at"), replayed=True)
     if found != request.columns():
         raise ClientOrderIdReused(
             f"{request.client_order_id} already names order {placed.order_id}, which asks for "

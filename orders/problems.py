@@ -116,7 +116,10 @@ def of_api_exception(error: exceptions.APIException) -> Problem:
     status = error.status_code
     if not isinstance(error, exceptions.ValidationError):
         return Problem(
-            status=status, code=CODES.get(status, "ERROR"), detail=str(error.detail), headers=headers
+            status=status,
+            code=CODES.get(status, "ERROR"),
+            detail=str(error.detail),
+            headers=headers,
         )
     errors = list(field_errors(error.get_full_details(), ""))
     return Problem(

@@ -18,7 +18,7 @@ MAX_EXPONENT = 40
 
 class TokenField(serializers.Field[Token, str, str, Any]):
     default_error_messages = {
-        "unknown_token": "{given!r} is not a token this engine trades: use one of {known}, or its mint."
+        "unknown_token": "{given!r} is not traded here: use one of {known}, or its mint."
     }
 
     def to_internal_value(self, data: Any) -> Token:
@@ -33,7 +33,7 @@ class DecimalNumber(serializers.Field[Decimal, Any, str, Any]):
     """A JSON number or a string of digits, exactly as written."""
 
     default_error_messages = {
-        "not_a_number": "A decimal number or a string of one is expected, such as 1.5 or \"1.5\".",
+        "not_a_number": 'A decimal number or a string of one is expected, such as 1.5 or "1.5".',
     }
 
     def to_internal_value(self, data: Any) -> Decimal:

@@ -10,7 +10,8 @@ from orders import execution
     name="orders.execute_order",
     rate_limit=settings.WORKER_RATE_LIMIT,
     autoretry_for=(execution.RetryLater,),
-    retry_backoff=settings.ORDER_RETRY_BASE_SECONDS,
+    # Whole seconds, at least one. Where an order is due earlier, the dispatcher hints it.
+    retry_backoff=max(1, int(settings.ORDER_RETRY_BASE_SECONDS)),
     retry_jitter=False,
     max_retries=settings.ORDER_MAX_ATTEMPTS - 1,
 )

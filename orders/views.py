@@ -84,7 +84,9 @@ class OrderListView(APIView):
     def get(self, request: Request) -> Response:
         lookups = OrderFilterSerializer(data=request.query_params.dict()).lookups()
         pages = NewestFirst()
-        page = pages.paginate_queryset(queries.orders_of(owner_of(request)).filter(**lookups), request)
+        page = pages.paginate_queryset(
+            queries.orders_of(owner_of(request)).filter(**lookups), request
+        )
         return pages.get_paginated_response(with_quotes(page or []))
 
 

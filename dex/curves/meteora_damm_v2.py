@@ -1,34 +1,18 @@
 """Meteora DAMM v2: one position in a price range, or plain constant product (compounding).
 
-Formulas from the npm package `@meteora-ag/cp-amm-sdk` (MIT), `src/math/feeMath.ts`,
-`swapQuote.ts`, `poolFees/dynamicFee.ts`, `liquidity/concentratedLiquidity.ts` and
-`liquidity/compoundingLiquidity.ts`. Fee numerators are over 1,000,000,000; sqrt prices are
-Q64.64 of B per A; liquidity is Q128. The fee is on the output, except that modes 1 and 2 take it
-from the input when B is sold.
+Formulas from the npm package `@meteora-ag/cp-amm-sdk` (MIT), `src/math/swapQuote.ts`. The fee is
+on the output, except that modes 1 and 2 take it from the input when B is sold.
 """
 
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
-from dex.curves import compounding, price_range
+from dex.curves import damm_v2_compounding as compounding
+from dex.curves import damm_v2_price_range as price_range
+from dex.curves.damm_v2_pool import COMPOUNDING, FEE_DENOMINATOR, Fees, Pool
 from dex.curves.integers import ceil_div, require_amount
 
-FEE_DENOMINATOR = 1_000_000_000
-MAX_FEE_NUMERATOR = {0: 500_000_000, 1: 990_000_000}
 
-BOTH_TOKENS = 0
-ONLY_B = 1
-COMPOUNDING = 2
-
-
-class _Fees(TypedDict):
-    claiming_fee: int
-    compounding_fee: int
-    protocol_fee: int
-    referral_fee: int
-
-
-class ExactIn(_Fees):
+class ExactIn(Fees):
     """Base units. `net_in` is what reaches the curve; the four fees add up to the whole fee."""
 
     net_in: int
@@ -36,82 +20,12 @@ class ExactIn(_Fees):
     next_sqrt_price: int
 
 
-class ExactOut(_Fees):
+class ExactOut(Fees):
     """Base units. `net_in` is what reaches the curve; the four fees add up to the whole fee."""
 
     amount_in: int
     net_in: int
     next_sqrt_price: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pool:
-    """State of a pool. `fee_version` decides the cap of the total fee: 0 50 %, 1 99 %.
-
-    Mode 2 reads only the reserves; modes 0 and 1 only liquidity and sqrt prices. `dynamic`
-    switches the variable fee, taken on the stored accumulator.
-    """
-
-    collect_fee_mode: int
-    base_fee_numerator: int
-    reserve_a: int = 0
-    reserve_b: int = 0
-    liquidity: int = 0
-    sqrt_price: int = 0
-    sqrt_min_price: int = 0
-    sqrt_max_price: int = 0
-    protocol_fee_percent: int = 0
-    referral_fee_percent: int = 0
-    compounding_fee_bps: int = 0
-    dynamic: bool = False
-    volatility_accumulator: int = 0
-    variable_fee_control: int = 0
-    bin_step: int = 0
-    fee_version: int = 1
-
-    def fee_numerator(self) -> int:
-        total = self.base_fee_numerator
-        if self.dynamic:
-            square = (self.volatility_accumulator * self.bin_step) ** 2
-            total += ceil_div(self.variable_fee_control * square, 100_000_000_000)
-        return min(total, MAX_FEE_NUMERATOR[self.fee_version])
-
-    def fee_on_input(self, *, a_to_b: bool) -> bool:
-        return self.collect_fee_mode != BOTH_TOKENS and not a_to_b
-
-    def reserves(self, *, a_to_b: bool) -> tuple[int, int]:
-        """(reserve of the token sold, reserve of the token bought)"""
-        pair = (self.reserve_a, self.reserve_b)
-        return pair if a_to_b else pair[::-1]
-
-    @property
-    def position(self) -> price_range.Position:
-        return price_range.Position(
-            self.liquidity, self.sqrt_price, self.sqrt_min_price, self.sqrt_max_price
-        )
-
-    def sqrt_price_after(
-        self, net_in: int, gross_out: int, compounding_fee: int, *, a_to_b: bool
-    ) -> int:
-        """Compounding mode only: the compounding fee, always in B, stays in the reserves."""
-        if a_to_b:
-            after_a, after_b = self.reserve_a + net_in, self.reserve_b - gross_out
-        else:
-            after_a, after_b = self.reserve_a - gross_out, self.reserve_b + net_in
-        return compounding.sqrt_price(after_a, after_b + compounding_fee)
-
-    def split_fee(self, fee: int, *, has_referral: bool) -> _Fees:
-        protocol = fee * self.protocol_fee_percent // 100
-        referral = protocol * self.referral_fee_percent // 100 if has_referral else 0
-        kept = 0
-        if self.collect_fee_mode == COMPOUNDING:
-            kept = (fee - protocol) * self.compounding_fee_bps // 10_000
-        return {
-            "claiming_fee": fee - protocol - kept,
-            "compounding_fee": kept,
-            "protocol_fee": protocol - referral,
-            "referral_fee": referral,
-        }
 
 
 def exact_in(

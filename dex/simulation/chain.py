@@ -12,67 +12,12 @@ from dex.simulation.faults import Faults
 from dex.simulation.market import Market
 from dex.simulation.program import Program
 from dex.simulation.settlement import EXPIRED, Settlement
+from dex.simulation.statements import ASK, BURY, RECORD
 from dex.transactions import DecodedTransaction, decode_transaction
 from dex.types import Fill, Swap, SwapState, SwapStatus
 
 SCHEMA_SQL = Path(__file__).with_name("chain.sql")
 MIN_VALIDITY_BLOCKS = 30
-
-_CLOCK = f"""
-clock AS MATERIALIZED (
-    SELECT clock_timestamp() AS now
-), block AS (
-    SELECT now, floor(extract(epoch FROM now) * 1000)::bigint / {BLOCK_MS} AS height FROM clock
-)"""
-
-# A quote may be one block ahead of the database where clocks drift apart between two readings.
-_RECORD = f"""
-WITH {_CLOCK}, fate AS (
-    SELECT now, lands_at, expires_at,
-           %(outcome)s <> 'expired' AND lands_at < expires_at AS in_time
-    FROM block,
-         LATERAL (SELECT now + %(latency_ms)s * interval '1 millisecond' AS lands_at,
-                         to_timestamp((%(last_height)s + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
-    WHERE height BETWEEN %(first_height)s - 1 AND %(last_height)s
-), recorded AS (
-    INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
-                                   sent_at, outcome, settles_at, outcome_amount_out,
-                                   error_code, error)
-    SELECT %(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'pending', %(amount_in)s,
-           now, CASE WHEN in_time THEN %(outcome)s ELSE 'expired' END,
-           CASE WHEN in_time THEN lands_at ELSE expires_at END,
-           CASE WHEN in_time THEN %(amount_out)s::numeric END,
-           CASE WHEN in_time THEN %(error_code)s ELSE %(expired_code)s END,
-           CASE WHEN in_time THEN %(error)s ELSE %(expired_error)s END
-    FROM fate
-    ON CONFLICT (signature) DO NOTHING
-)
-SELECT EXISTS (SELECT FROM fate)
-    OR EXISTS (SELECT FROM chain.transaction WHERE signature = %(signature)s)
-"""
-
-_ASK = f"""
-WITH {_CLOCK}, settled AS (
-    UPDATE chain.transaction
-    SET status = outcome, amount_out = outcome_amount_out,
-        landed_at = CASE WHEN outcome = 'landed' THEN settles_at END
-    FROM clock
-    WHERE signature = %(signature)s AND status = 'pending' AND settles_at <= now
-)
-SELECT height,
-       CASE WHEN status = 'pending' AND settles_at <= now THEN outcome ELSE status END,
-       amount_in, outcome_amount_out, settles_at, error_code, error
-FROM block LEFT JOIN chain.transaction ON signature = %(signature)s
-"""
-
-_BURY = """
-INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
-                               outcome, settles_at, error_code, error)
-VALUES (%(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'expired', %(amount_in)s,
-        'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
-ON CONFLICT (signature) DO NOTHING
-RETURNING signature
-"""
 
 _EXPIRED = {"expired_code": EXPIRED.error_code, "expired_error": EXPIRED.error}
 
@@ -129,8 +74,8 @@ class SimulatedChain:
         transaction = decode_transaction(raw)
         height = self._height_of(transaction)
         outcome = self._rules.outcome_of(transaction, height)
-        row = self._database.fetch_one(
-            _RECORD,
+        (current,) = self._database.fetch_row(
+            RECORD,
             {
                 **self._identity(transaction),
                 **_EXPIRED,
@@ -143,7 +88,7 @@ class SimulatedChain:
                 "error": outcome.error,
             },
         )
-        if row != (True,):
+        if not current:
             raise VenueUnavailable("TX_EXPIRED", "blockhash not found")
         if self._rules.loses_reply(transaction):
             raise VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
@@ -157,7 +102,7 @@ class SimulatedChain:
         row = self._ask(swap)
         if row[1] is None and row[0] > swap.last_valid_block_height:
             transaction = decode_transaction(swap.transaction)
-            self._database.fetch_one(_BURY, {**self._identity(transaction), **_EXPIRED})
+            self._database.fetch_row(BURY, {**self._identity(transaction), **_EXPIRED})
             row = self._ask(swap)
         return _state_of(row)
 
@@ -165,10 +110,7 @@ class SimulatedChain:
         self._database.close()
 
     def _ask(self, swap: Swap) -> tuple[Any, ...]:
-        row = self._database.fetch_one(_ASK, {"signature": swap.signature})
-        if row is None:
-            raise RuntimeError("a statement that always returns a row returned none")
-        return row
+        return self._database.fetch_row(ASK, {"signature": swap.signature})
 
     def _height_of(self, transaction: DecodedTransaction) -> int:
         height = height_of(self._seed, transaction.blockhash)

@@ -14,7 +14,8 @@ from dex.simulation.blocks import height_at
 TIMEOUT_SECONDS = 2.0
 CLOCK_MAX_AGE_NS = 10_000_000_000
 
-UNIX_MS = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_UNIX_MS = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_NO_ANSWER = "the simulated chain does not answer"
 
 
 class Database:
@@ -31,26 +32,27 @@ class Database:
         self._pool: ConnectionPool | None = None
         self._pid = 0
         self._closed = False
-        self._clock: tuple[int, int] | None = None  # (offset in ms, read at in ns)
+        self._clock: tuple[int, int] | None = None  # (offset, read at), in ns
 
-    def fetch_one(self, sql: str, values: Mapping[str, object]) -> tuple[Any, ...] | None:
-        """First row of one statement, None when it returns none."""
+    def fetch_row(self, sql: str, values: Mapping[str, object]) -> tuple[Any, ...]:
+        """The row of a statement that returns exactly one."""
         pool = self._open_pool()
         try:
             with pool.connection() as connection:
-                return connection.execute(sql, values).fetchone()
+                (row,) = connection.execute(sql, values).fetchall()
+                return row
         except PoolTimeout as error:
-            raise _unavailable(error) from error
+            raise VenueUnavailable("QUOTE_UNAVAILABLE", _NO_ANSWER) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             pool.drain()  # a restart broke every idle connection, not this one alone
-            raise _unavailable(error) from error
+            raise VenueUnavailable("QUOTE_UNAVAILABLE", _NO_ANSWER) from error
 
     def height(self) -> int:
         """Block height by the database's clock, never ahead of it; asks it every 10 s."""
         clock, now_ns = self._clock, self._monotonic_ns()
         if clock is None or now_ns - clock[1] > CLOCK_MAX_AGE_NS:
             clock = self._read_clock()
-        return height_at(clock[0] + now_ns // 1_000_000)
+        return height_at((clock[0] + now_ns) // 1_000_000)
 
     def close(self) -> None:
         with self._lock:
@@ -60,16 +62,15 @@ class Database:
             pool.close()
 
     def _read_clock(self) -> tuple[int, int]:
-        row = self.fetch_one(f"SELECT {UNIX_MS}", {})
+        (unix_ms,) = self.fetch_row(_UNIX_MS, {})
         read_at = self._monotonic_ns()
-        unix_ms: int = row[0] if row else 0
-        self._clock = (unix_ms - read_at // 1_000_000, read_at)
+        self._clock = (unix_ms * 1_000_000 - read_at, read_at)
         return self._clock
 
     def _open_pool(self) -> ConnectionPool:
         with self._lock:
             if self._closed:
-                raise VenueUnavailable("QUOTE_UNAVAILABLE", "the simulated chain was closed")
+                raise VenueUnavailable("QUOTE_UNAVAILABLE", _NO_ANSWER)
             if self._pool is None or self._pid != os.getpid():
                 self._pool = ConnectionPool(
                     self._dsn,
@@ -89,7 +90,3 @@ class Database:
                 )
                 self._pid = os.getpid()
             return self._pool
-
-
-def _unavailable(error: psycopg.Error) -> VenueUnavailable:
-    return VenueUnavailable("QUOTE_UNAVAILABLE", f"the simulated chain's database: {error}")

@@ -2,7 +2,7 @@
 
 from solders.pubkey import Pubkey
 
-from dex.curves import meteora_damm_v2
+from dex.curves import damm_v2_pool, meteora_damm_v2
 from dex.pricing import CurveSwap
 from dex.simulation.market import PoolState
 from dex.simulation.program import Program
@@ -17,7 +17,7 @@ def swap(pool: PoolState, amount_in: int) -> CurveSwap:
     sides = (pool.reserve_in, pool.reserve_out)
     reserve_a, reserve_b = sides if pool.a_to_b else sides[::-1]
     answer = meteora_damm_v2.exact_in(
-        collect_fee_mode=meteora_damm_v2.COMPOUNDING,
+        collect_fee_mode=damm_v2_pool.COMPOUNDING,
         base_fee_numerator=FEE_NUMERATOR,
         compounding_fee_bps=10_000,
         reserve_a=reserve_a,

@@ -3,8 +3,8 @@ from itertools import combinations, permutations
 import pytest
 
 from dex.simulation.market import Market, PoolState
-from dex.tokens import SOL, TOKENS, USDC, Token
-from dex.types import Token as AnyToken
+from dex.tokens import SOL, TOKENS, USDC
+from dex.types import Token
 
 VENUES = ("raydium", "meteora")
 MARKET = Market("tests", VENUES)
@@ -81,7 +81,7 @@ def test_a_pool_depends_on_the_seed_the_height_and_nothing_else() -> None:
 
 
 def test_a_pair_that_is_not_traded_has_no_pool() -> None:
-    unknown = AnyToken(symbol="DOGE", mint="D" * 44, decimals=8)
+    unknown = Token(symbol="DOGE", mint="D" * 44, decimals=8)
 
     assert pools(START, SOL, unknown) == []
     assert pools(START, SOL, SOL) == []

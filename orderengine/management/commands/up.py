@@ -1,6 +1,7 @@
 """`manage.py up`: the whole stack in the foreground."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -21,7 +22,11 @@ from orderengine.embedded.server import HOST, free_port, port_is_free
 from orderengine.supervisor import Child, Supervisor, command, ending_signals
 
 MANAGE = [sys.executable, "manage.py"]
-CELERY = [sys.executable, "-m", "celery", "-A", "orderengine"]
+CELERY = [
+    # In a container everything runs as root; Celery has seven lines to say about that.
+    *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
+    *("-m", "celery", "-A", "orderengine", "--quiet"),
+]
 DAPHNE = [
     *(sys.executable, "-m", "daphne", "--bind", HOST, "--no-server-name", "--verbosity", "0"),
     *("--ping-interval", "20", "--ping-timeout", "30", "--websocket_timeout", "-1"),
@@ -46,6 +51,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, no_flower: bool, workers: int, **__: Any) -> None:
         if not port_is_free(settings.PORT):
             raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
         interrupt_on_signals()
         stack = Stack(settings.DATA_DIR)
         flower_port = 0 if no_flower else choose_flower_port()
@@ -71,7 +77,8 @@ def children(stack: Stack, workers: int, flower_port: int) -> list[Child]:
         table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
     table["dispatcher"] = [*MANAGE, "dispatcher"]
     if flower_port:
-        table["flower"] = [*CELERY, "flower", f"--address={HOST}", f"--port={flower_port}"]
+        where = [f"--address={HOST}", f"--port={flower_port}"]
+        table["flower"] = [*CELERY, "flower", *where, "--logging=warning"]
     return [
         *(Child(name=s.name, spawn=s.spawn, process=s.process, owned=False) for s in stack.servers),
         *(

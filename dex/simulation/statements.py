@@ -1,0 +1,66 @@
+"""The SQL of the simulated chain, each returning one row. Every time that decides anything is the database's."""
+
+from dex.simulation.blocks import BLOCK_MS
+
+_CLOCK = f"""
+clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), block AS (
+    SELECT now, floor(extract(epoch FROM now) * 1000)::bigint / {BLOCK_MS} AS height FROM clock
+)"""
+
+# Inserts while the blockhash is current; answers whether it is, or the signature is known already.
+# A quote may be one block ahead where the clocks drift apart between two readings.
+RECORD = f"""
+WITH {_CLOCK}, fate AS (
+    SELECT now, lands_at, expires_at,
+           %(outcome)s <> 'expired' AND lands_at < expires_at AS in_time
+    FROM block,
+         LATERAL (SELECT now + %(latency_ms)s * interval '1 millisecond' AS lands_at,
+                         to_timestamp((%(last_height)s + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
+    WHERE height BETWEEN %(first_height)s - 1 AND %(last_height)s
+), recorded AS (
+    INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
+                                   sent_at, outcome, settles_at, outcome_amount_out,
+                                   error_code, error)
+    SELECT %(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'pending', %(amount_in)s,
+           now, CASE WHEN in_time THEN %(outcome)s ELSE 'expired' END,
+           CASE WHEN in_time THEN lands_at ELSE expires_at END,
+           CASE WHEN in_time THEN %(amount_out)s::numeric END,
+           CASE WHEN in_time THEN %(error_code)s ELSE %(expired_code)s END,
+           CASE WHEN in_time THEN %(error)s ELSE %(expired_error)s END
+    FROM fate
+    ON CONFLICT (signature) DO NOTHING
+)
+SELECT EXISTS (SELECT FROM fate)
+    OR EXISTS (SELECT FROM chain.transaction WHERE signature = %(signature)s)
+"""
+
+# Settles what is due and answers one row: the height, then the transaction or nulls.
+# A statement does not see its own update, so the state is derived from the row as it was.
+ASK = f"""
+WITH {_CLOCK}, settled AS (
+    UPDATE chain.transaction
+    SET status = outcome, amount_out = outcome_amount_out,
+        landed_at = CASE WHEN outcome = 'landed' THEN settles_at END
+    FROM clock
+    WHERE signature = %(signature)s AND status = 'pending' AND settles_at <= now
+)
+SELECT height,
+       CASE WHEN status = 'pending' AND settles_at <= now THEN outcome ELSE status END,
+       amount_in, outcome_amount_out, settles_at, error_code, error
+FROM block LEFT JOIN chain.transaction ON signature = %(signature)s
+"""
+
+# Takes the signature's place, so that a send still on its way cannot land.
+BURY = """
+WITH buried AS (
+    INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
+                                   outcome, settles_at, error_code, error)
+    VALUES (%(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'expired', %(amount_in)s,
+            'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
+    ON CONFLICT (signature) DO NOTHING
+    RETURNING signature
+)
+SELECT count(*) FROM buried
+"""

@@ -1,0 +1,39 @@
+"""A pytest plugin: real PostgreSQL and Redis, up before Django reads its settings."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from orderengine.embedded import Stack
+
+SERVERS = pytest.StashKey[Stack]()
+
+# What a test run fixes; a test that needs something else says so.
+ENVIRONMENT = {
+    "DEBUG": "true",
+    "DEX_SEED": "tests",
+    "DEX_QUOTE_LATENCY_MS": "0",
+    "DEX_SWAP_LATENCY_MS": "0",
+    "DEX_FAULTS": "",
+    "LOG_LEVEL": "warning",
+    "WORKER_RATE_LIMIT": "",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    os.environ.update(ENVIRONMENT)
+    stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")))
+    stack.start()
+    os.environ.update(stack.env)
+    os.environ["DATA_DIR"] = str(stack.data_dir)
+    early_config.stash[SERVERS] = stack
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (stack := config.stash.get(SERVERS, None)) is not None:
+        stack.stop()
+        shutil.rmtree(stack.data_dir, ignore_errors=True)
