@@ -26,7 +26,8 @@ ENVIRONMENT = {
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     os.environ.update(ENVIRONMENT)
-    stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")))
+    # Servers of its own, whatever DATABASE_URL says: tests empty tables.
+    stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ={})
     stack.start()
     os.environ.update(stack.env)
     os.environ["DATA_DIR"] = str(stack.data_dir)

@@ -1,4 +1,4 @@
-"""The SQL of the simulated chain, each returning one row. Every time that decides anything is the database's."""
+"""The SQL of the simulated chain, one row each. Its every clock is the database's."""
 
 from dex.simulation.blocks import BLOCK_MS
 

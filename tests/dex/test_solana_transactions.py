@@ -9,7 +9,7 @@ from dex.errors import OrderRejected
 from dex.signer import Signer
 from dex.simulation.blocks import blockhash, height_of
 from dex.tokens import SOL, USDC
-from dex.transactions import SwapInstruction, build_transaction, decode_transaction
+from dex.transactions import SwapInstruction, build_transaction, decode_transaction, pool_address
 from dex.venues.registry import VENUES
 
 PROGRAM = VENUES["raydium"].program
@@ -85,6 +85,16 @@ def test_a_change_of_any_byte_is_refused() -> None:
 def test_bytes_that_are_no_transaction_are_refused(cut: bytes) -> None:
     with pytest.raises(OrderRejected, match="TX_REJECTED"):
         decode_transaction(cut)
+
+
+def test_a_pool_that_is_not_of_these_mints_is_refused(monkeypatch) -> None:
+    other = pool_address(SWAP.program_id, SWAP.mint_in, SWAP.program_id)
+    monkeypatch.setattr("dex.transactions.pool_address", lambda *_: other)
+    _, raw = build()
+    monkeypatch.undo()
+
+    with pytest.raises(OrderRejected, match="not those of the pool"):
+        decode_transaction(raw)
 
 
 def test_the_instruction_data_are_discriminator_and_two_u64() -> None:

@@ -1,13 +1,17 @@
 """What every venue promises, asked of every one in the registry."""
 
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from itertools import permutations
+from itertools import count, permutations
 
 import pytest
 
-from dex.errors import OrderRejected
+from dex.errors import OrderRejected, VenueUnavailable
+from dex.signer import Signer
 from dex.simulation.faults import Faults
+from dex.simulation.market import Market
+from dex.simulation.venue import Simulation
 from dex.tokens import BONK, SOL, TOKENS, USDC
 from dex.types import Leg, Route, SwapStatus, Token
 from dex.venues.registry import VENUES
@@ -128,3 +132,32 @@ def test_the_quote_latency_is_slept_by_the_sleep_that_was_given(
     only(exchange.route(request_for()), name)
 
     assert slept == [0.2] * len(VENUES)
+
+
+def test_faults_of_a_bare_quote_change_with_the_block(request_for, name: str) -> None:
+    class Blocks:
+        def __init__(self) -> None:
+            self.height = count(4_400_000_000).__next__
+
+    venue = VENUES[name](
+        Simulation(
+            seed="tests",
+            market=Market("tests", tuple(VENUES)),
+            chain=Blocks(),
+            programs={},
+            signer=Signer(),
+            faults=Faults.parse("quote_unavailable=0.5"),
+            quote_latency_ms=0,
+            sleep=lambda _: None,
+        )
+    )
+
+    def answers(order_id: str) -> int:
+        answered = 0
+        for _ in range(200):
+            with suppress(VenueUnavailable):
+                answered += venue.quote(request_for(order_id=order_id)).amount_out > 0
+        return answered
+
+    assert 60 < answers("") < 140
+    assert answers("ord_1") in {0, 200}

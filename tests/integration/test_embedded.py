@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,6 +19,7 @@ import redis
 from orderengine.embedded import EmbeddedError, Postgres, Redis, Stack
 from orderengine.embedded import redis as redis_module
 from orderengine.embedded.files import read_env
+from tests.stacks import wait_until
 
 
 @pytest.fixture
@@ -62,13 +63,6 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
         if process.info["status"] != psutil.STATUS_ZOMBIE:
             found += [process] if any(str(data_dir) in place for place in places) else []
     return found
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 def number_in(server: Postgres) -> int:
@@ -136,7 +130,7 @@ def test_killed_postgres_starts_again_on_its_port_with_its_data(postgres: Postgr
         assert postgres.process is not None
         postgres.process.kill()
         postgres.process.wait()
-        until(lambda: start_succeeds(postgres))
+        wait_until(lambda: start_succeeds(postgres))
 
     assert postgres.url == url
     assert number_in(postgres) == 7
@@ -300,4 +294,4 @@ def test_servers_end_with_the_process_that_started_them(data_dir: Path) -> None:
         assert parent.stdout.readline() == b"up\n"
         parent.kill()
 
-    until(lambda: not processes_of(data_dir))
+    wait_until(lambda: not processes_of(data_dir))

@@ -1,0 +1,194 @@
+"""Who gets an order: limits of the fleet, order of starts, leases and fences."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from orders import claims, database, lifecycle, queries
+from orders.lifecycle import ClaimLost
+from orders.models import Order, Status, Swap
+from tests.factories import end_lease, load, make_due, order_in, place
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+
+@pytest.fixture
+def limits(settings: Any) -> Any:
+    """Sets the fleet's limits; none unless the test says so."""
+
+    def set_limits(concurrency: int = 0, starts: int = 0) -> None:
+        settings.QUEUE_CONCURRENCY, settings.QUEUE_RATE_LIMIT = concurrency, starts
+
+    set_limits()
+    return set_limits
+
+
+def age_starts(seconds: float) -> None:
+    database.rows(
+        "UPDATE orders_order SET started_at = started_at - make_interval(secs => %(s)s) "
+        "WHERE started_at IS NOT NULL RETURNING id",
+        {"s": seconds},
+    )
+
+
+def test_a_claim_starts_a_pending_order(limits: Any) -> None:
+    order_id = place()
+
+    order = claims.claim(order_id)
+
+    assert order is not None
+    assert (order.status, order.fence, order.seq) == (Status.ROUTING, 1, 2)
+    assert order.started_at is not None
+    assert order.lease_until is not None
+    assert queries.events_after(order_id, None, 1)[0].status == "routing"
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_of_many_claims_at_once_one_gets_the_order(limits: Any, limited: bool) -> None:
+    limits(concurrency=10 if limited else 0)
+    order_id = place()
+
+    with ThreadPoolExecutor(12) as threads:
+        got = [order for order in threads.map(claims.claim, [order_id] * 24) if order]
+
+    assert len(got) == 1
+    assert load(order_id).fence == 1
+
+
+def test_an_unknown_or_finished_order_is_not_claimed(limits: Any) -> None:
+    finished = order_in(Status.CONFIRMED)
+
+    assert claims.claim(finished.id) is None
+    assert claims.claim("ord_0000000000000_nosuchorder") is None
+
+
+def test_an_order_that_waits_for_its_retry_is_not_claimed_early(limits: Any) -> None:
+    order = order_in(Status.ROUTING)
+    lifecycle.advance(order, Status.PENDING, data={}, retry_in=60)
+
+    assert claims.claim(order.id) is None
+    make_due(order.id)
+    assert claims.claim(order.id) is not None
+
+
+def test_a_leased_order_is_taken_over_only_after_its_lease(limits: Any) -> None:
+    order = order_in(Status.BUILDING)
+
+    assert claims.claim(order.id) is None
+    end_lease(order.id)
+    taken = claims.claim(order.id)
+
+    assert taken is not None
+    assert (taken.status, taken.fence, taken.attempt) == (Status.ROUTING, order.fence + 1, 1)
+    with pytest.raises(ClaimLost):
+        claims.renew(order)
+
+
+def test_a_submitted_order_stays_submitted_when_taken_over(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+
+    taken = claims.claim(order.id)
+
+    assert taken is not None
+    assert (taken.status, taken.seq) == (Status.SUBMITTED, order.seq)
+    assert claims.live_swap(taken).signature == Swap.objects.get(order=order.id).signature
+
+
+def test_renewing_extends_the_lease(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+
+    claims.renew(order)
+
+    assert load(order.id).lease_until > database.now()
+
+
+def test_no_more_orders_are_in_execution_than_the_fleet_may_run(limits: Any) -> None:
+    limits(concurrency=3)
+    order_ids = [place() for _ in range(8)]
+
+    with ThreadPoolExecutor(8) as threads:
+        got = [order for order in threads.map(claims.claim, order_ids * 3) if order]
+
+    assert len(got) == 3
+    assert Order.objects.filter(status=Status.ROUTING).count() == 3
+    lifecycle.advance(got[0], Status.FAILED, data={"code": "NO_ROUTE", "message": "none"})
+    assert claims.runnable() == sorted(set(order_ids) - {order.id for order in got})[:1]
+
+
+def test_an_abandoned_order_holds_its_place_until_it_is_taken_over(limits: Any) -> None:
+    limits(concurrency=1)
+    abandoned, waiting = order_in(Status.ROUTING), place()
+    end_lease(abandoned.id)
+
+    assert claims.claim(waiting) is None
+    assert claims.claim(abandoned.id) is not None
+
+
+def test_no_more_first_starts_than_the_limit_in_any_minute(limits: Any) -> None:
+    limits(starts=3)
+    order_ids = sorted(place() for _ in range(5))
+
+    with ThreadPoolExecutor(5) as threads:
+        got = [order for order in threads.map(claims.claim, order_ids * 3) if order]
+    assert sorted(order.id for order in got) == order_ids[:3]
+    assert claims.runnable() == []
+
+    age_starts(59)
+    assert claims.claim(order_ids[3]) is None
+    age_starts(1.1)
+    assert claims.runnable() == order_ids[3:]
+    assert claims.claim(order_ids[3]) is not None
+
+
+def test_a_retry_needs_a_place_but_no_start(limits: Any) -> None:
+    retried = order_in(Status.ROUTING)
+    lifecycle.advance(retried, Status.PENDING, data={}, retry_in=0)
+    fresh = place()
+    limits(concurrency=2, starts=1)
+
+    assert claims.runnable() == [retried.id]
+    assert claims.claim(fresh) is None
+    assert claims.claim(retried.id) is not None
+
+
+def test_a_newer_order_does_not_overtake_an_older_one(limits: Any) -> None:
+    limits(concurrency=2)
+    order_ids = sorted(place() for _ in range(4))
+
+    assert claims.claim(order_ids[2]) is None
+    assert claims.claim(order_ids[1]) is not None
+    assert claims.claim(order_ids[2]) is None
+    assert claims.claim(order_ids[0]) is not None
+
+
+def test_a_limit_of_zero_is_no_limit(limits: Any) -> None:
+    order_ids = [place() for _ in range(30)]
+
+    assert sorted(claims.runnable()) == sorted(order_ids)
+    assert all(claims.claim(order_id) for order_id in order_ids)
+
+
+def test_an_overdue_order_is_not_started(limits: Any) -> None:
+    order_id = place()
+    Order.objects.filter(id=order_id).update(deadline_at=database.now())
+
+    assert claims.claim(order_id) is None
+    assert claims.runnable() == []
+    assert [order.id for order in claims.overdue()] == [order_id]
+
+
+def test_a_client_stopped_in_the_middle_of_a_claim_holds_no_lock(limits: Any) -> None:
+    limits(concurrency=10)
+    order_ids = [place(), place()]
+    claim = claims.CLAIM % {
+        "id": f"'{order_ids[0]}'", "concurrency": "10", "starts": "0", "lease": "15",
+    }  # fmt: skip
+
+    with database.pool().connection() as conn:
+        conn.pgconn.send_query(claim.encode())  # sent; the answer is never read
+        assert claims.claim(order_ids[1]) is not None
+        while conn.pgconn.get_result():
+            pass

@@ -1,0 +1,148 @@
+"""What makes a lost message harmless."""
+
+from collections.abc import Iterator
+from threading import Thread
+from typing import Any
+
+import psycopg
+import pytest
+
+from orders import database, dispatcher, lifecycle
+from orders.dispatcher import Dispatcher
+from orders.models import Order, Status
+from tests.factories import end_lease, load, order_in, place
+from tests.stacks import wait_until
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+
+@pytest.fixture
+def hinted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hints that were sent, in order."""
+    sent: list[str] = []
+    monkeypatch.setattr("orders.hints.send", lambda order_id: sent.append(order_id) or True)
+    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    return sent
+
+
+@pytest.fixture
+def running(hinted: list[str]) -> Iterator[Dispatcher]:
+    found = Dispatcher()
+    thread = Thread(target=found.run)
+    thread.start()
+    yield found
+    found.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_waiting_orders_are_hinted_oldest_first_and_no_more_than_there_is_room(
+    hinted: list[str], settings: Any
+) -> None:
+    settings.QUEUE_CONCURRENCY = 3
+    order_ids = sorted(place() for _ in range(5))
+
+    assert Dispatcher().tick() == 3
+    assert hinted == order_ids[:3]
+
+
+def test_a_hint_is_repeated_only_after_a_while(
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place()
+    found = Dispatcher()
+    found.tick()
+    found.tick()
+    assert hinted == [order_id]
+
+    monkeypatch.setattr(dispatcher, "REPEAT_SECONDS", 0)
+    found.tick()
+    assert hinted == [order_id, order_id]
+
+
+def test_abandoned_orders_come_before_waiting_ones(hinted: list[str]) -> None:
+    waiting, abandoned = place(), order_in(Status.SUBMITTED)
+    end_lease(abandoned.id)
+
+    Dispatcher().tick()
+
+    assert hinted == [abandoned.id, waiting]
+
+
+def test_an_order_is_hinted_again_when_redis_did_not_take_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    answers = iter([False, True])
+    monkeypatch.setattr("orders.hints.send", lambda order_id: next(answers))
+    place()
+    found = Dispatcher()
+
+    assert found.tick() == 0
+    assert found.tick() == 1
+
+
+def test_an_overdue_order_expires(hinted: list[str]) -> None:
+    order_id = place()
+    Order.objects.filter(id=order_id).update(deadline_at=database.now())
+
+    Dispatcher().tick()
+
+    assert load(order_id).status == Status.EXPIRED
+    assert hinted == []
+
+
+def test_a_freed_place_wakes_the_dispatcher_at_once(
+    running: Dispatcher, hinted: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 4.0)
+    settings.QUEUE_CONCURRENCY = 1
+    order = order_in(Status.ROUTING)
+    waiting = place()
+    wait_until(lambda: listeners() == 1)
+
+    lifecycle.advance(order, Status.FAILED, data={"code": "NO_ROUTE", "message": "none"})
+
+    wait_until(lambda: waiting in hinted, seconds=2)
+
+
+def test_of_two_dispatchers_one_works_and_the_other_takes_over(
+    running: Dispatcher, hinted: list[str]
+) -> None:
+    wait_until(lambda: listeners() == 1)
+    second = Dispatcher()
+    thread = Thread(target=second.run)
+    thread.start()
+    try:
+        wait_until(lambda: sessions() == 2)
+        assert listeners() == 1
+        running.stop()
+        order_id = place()
+        wait_until(lambda: order_id in hinted, seconds=5)
+    finally:
+        second.stop()
+        thread.join(5)
+
+
+def test_it_survives_the_loss_of_its_connection(running: Dispatcher, hinted: list[str]) -> None:
+    wait_until(lambda: listeners() == 1)
+
+    database.rows(f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) l", {})
+
+    order_id = place()
+    wait_until(lambda: order_id in hinted, seconds=5)
+
+
+LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN orders%%'"
+SESSIONS = f"""
+SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%%'
+UNION {LISTENERS}
+"""
+
+
+def listeners() -> int:
+    return len(database.rows(LISTENERS, {}))
+
+
+def sessions() -> int:
+    return len(database.rows(SESSIONS, {}))

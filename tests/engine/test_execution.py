@@ -1,0 +1,301 @@
+"""One attempt: what is stored before what is sent, what is retried, and taking over."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
+from dex.types import SwapStatus
+from orders import claims, database, execution, lifecycle, queries
+from orders.execution import RetryLater
+from orders.models import Order, Status, Swap
+from tests.factories import (
+    StubExchange,
+    dead,
+    end_lease,
+    landed,
+    load,
+    make_due,
+    order_in,
+    pending,
+    place,
+    unknown,
+)
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+
+def execute(order_id: str, exchange: StubExchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "exchange", lambda: exchange)
+    execution.execute_order(order_id, sleep=lambda _: None)
+
+
+def statuses(order_id: str) -> list[str]:
+    return [event.status for event in queries.events_after(order_id, None, 0)]
+
+
+def test_an_order_goes_through_its_states_and_keeps_the_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+
+    execute(order_id, StubExchange(pending(), landed()), monkeypatch)
+
+    order = load(order_id)
+    events = {event.status: event.data for event in queries.events_after(order_id, None, 0)}
+    assert list(events) == ["pending", "routing", "building", "submitted", "confirmed"]
+    assert events["building"]["reason"]["code"] == "ONLY_VENUE"
+    assert events["submitted"]["txHash"] == events["confirmed"]["txHash"] == order.tx_hash
+    assert events["confirmed"]["amountOut"] == "213.9"
+    assert (order.venue, order.amount_out, order.min_amount_out) == (
+        "raydium", 213_900_000, 211_860_000,
+    )  # fmt: skip
+
+
+def test_the_signature_is_stored_before_the_transaction_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+    exchange = StubExchange()
+    seen: list[tuple[str, str]] = []
+
+    def send(swap: Any) -> None:
+        seen.append((load(order_id).status, Swap.objects.get(order=order_id).signature))
+        exchange.sent.append(swap)
+
+    monkeypatch.setattr(exchange, "send", send)
+    execute(order_id, exchange, monkeypatch)
+
+    assert seen == [("submitted", exchange.sent[0].signature)]
+
+
+def test_nothing_is_sent_when_storing_the_signature_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+    exchange = StubExchange()
+    advance = lifecycle.advance
+
+    def fails_at_submitted(order: Order, to: Status, **rest: Any) -> None:
+        if to is Status.SUBMITTED:
+            raise psycopg.OperationalError("the connection broke during COMMIT")
+        advance(order, to, **rest)
+
+    monkeypatch.setattr(execution, "advance", fails_at_submitted)
+    execute(order_id, exchange, monkeypatch)
+
+    assert exchange.calls == ["route", "build"]
+    assert load(order_id).status == Status.BUILDING
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        VenueUnavailable("QUOTE_UNAVAILABLE", "no answer"),
+        SlippageExceeded("SLIPPAGE_EXCEEDED", "-"),
+    ],
+    ids=["unavailable", "slippage"],
+)
+def test_a_passing_failure_is_retried_after_1_and_2_seconds_and_then_fails_once(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place()
+    exchange = StubExchange(route=error)
+    waits = []
+
+    for _ in range(2):
+        with pytest.raises(RetryLater):
+            execute(order_id, exchange, monkeypatch)
+        order = load(order_id)
+        waits.append((order.next_attempt_at - order.updated_at).total_seconds())
+        assert (order.status, order.failure_code) == ("pending", "")
+        make_due(order_id)
+    execute(order_id, exchange, monkeypatch)
+
+    order = load(order_id)
+    assert waits == [1, 2]
+    assert (order.status, order.attempt) == ("failed", 3)
+    assert order.failure_code == error.args[0].split(":")[0]
+    assert statuses(order_id) == ["pending", "routing"] * 3 + ["failed"]
+
+
+def test_a_final_refusal_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+
+    execute(
+        order_id, StubExchange(route=OrderRejected("NO_ROUTE", "no venue trades it")), monkeypatch
+    )
+
+    order = load(order_id)
+    assert (order.status, order.failure_code, order.attempt) == ("failed", "NO_ROUTE", 1)
+    assert order.failure_message == "no venue trades it"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (SwapStatus.FAILED, "SLIPPAGE_EXCEEDED"),
+        (SwapStatus.FAILED, "TX_REJECTED"),
+        (SwapStatus.EXPIRED, "TX_EXPIRED"),
+    ],
+)
+def test_a_dead_transaction_is_followed_by_a_new_one(
+    status: SwapStatus, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place()
+    with pytest.raises(RetryLater):
+        execute(order_id, StubExchange(dead(status, code)), monkeypatch)
+    make_due(order_id)
+
+    execute(order_id, StubExchange(landed()), monkeypatch)
+
+    swaps = list(Swap.objects.filter(order=order_id).order_by("attempt"))
+    assert [swap.state for swap in swaps] == ["dead", "landed"]
+    assert swaps[0].signature != swaps[1].signature
+    assert load(order_id).tx_hash == swaps[1].signature
+
+
+def test_a_lost_answer_to_send_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+    exchange = StubExchange(pending(), landed())
+    monkeypatch.setattr(
+        exchange, "send", lambda swap: (_ for _ in ()).throw(VenueUnavailable("X", "lost"))
+    )
+
+    execute(order_id, exchange, monkeypatch)
+
+    assert statuses(order_id)[-1] == "confirmed"
+
+
+def test_a_chain_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+    silent = VenueUnavailable("X", "no answer")
+
+    execute(order_id, StubExchange(silent, silent, landed()), monkeypatch)
+
+    assert statuses(order_id)[-1] == "confirmed"
+
+
+def test_taking_over_a_submitted_order_asks_before_anything_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+    exchange = StubExchange(landed())
+
+    execute(order.id, exchange, monkeypatch)
+
+    assert exchange.calls == ["status"]
+    assert statuses(order.id)[-2:] == ["submitted", "confirmed"]
+
+
+def test_taking_over_sends_the_same_bytes_when_the_chain_never_saw_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+    exchange = StubExchange(unknown(), pending(), landed())
+
+    execute(order.id, exchange, monkeypatch)
+
+    stored = Swap.objects.get(order=order.id)
+    assert exchange.calls == ["status", "send", "status", "status"]
+    assert exchange.sent[0].signature == stored.signature
+    assert exchange.sent[0].transaction == bytes(stored.transaction)
+
+
+def test_taking_over_an_unsigned_order_quotes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = order_in(Status.BUILDING)
+    end_lease(order.id)
+
+    execute(order.id, StubExchange(), monkeypatch)
+
+    assert statuses(order.id) == [
+        "pending", "routing", "building", "routing", "building", "submitted", "confirmed",
+    ]  # fmt: skip
+    assert load(order.id).attempt == 1
+
+
+def test_a_worker_that_lost_its_claim_writes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+    exchange = StubExchange()
+
+    def slow_build(route: Any) -> Any:
+        end_lease(order_id)
+        assert claims.claim(order_id) is not None  # another worker took over meanwhile
+        return StubExchange().build(route)
+
+    monkeypatch.setattr(exchange, "build", slow_build)
+    execute(order_id, exchange, monkeypatch)
+
+    assert exchange.sent == []
+    assert statuses(order_id) == ["pending", "routing", "building", "routing"]
+
+
+def test_a_long_wait_renews_the_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ORDER_LEASE_SECONDS = 0.0
+    order_id = place()
+    renewed: list[str] = []
+    monkeypatch.setattr(claims, "renew", lambda order: renewed.append(order.id))
+
+    execute(order_id, StubExchange(pending(), pending(), landed()), monkeypatch)
+
+    assert renewed == [order_id, order_id]
+
+
+def test_a_fault_of_the_engine_fails_the_order_without_details(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = place()
+
+    execute(order_id, StubExchange(route=KeyError("secret detail")), monkeypatch)
+
+    order = load(order_id)
+    assert (order.status, order.failure_code) == ("failed", "INTERNAL")
+    assert "secret" not in order.failure_message
+
+
+def test_a_fault_after_submitting_leaves_the_order_to_the_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+
+    execute(order_id, StubExchange(KeyError("bug")), monkeypatch)
+
+    assert load(order_id).status == Status.SUBMITTED
+
+
+def test_a_deadline_that_passes_while_building_stops_the_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+    exchange = StubExchange()
+    claim = claims.claim
+
+    def claim_then_late(wanted: str) -> Any:
+        order = claim(wanted)
+        assert order is not None
+        order.deadline_at = database.now()
+        return order
+
+    monkeypatch.setattr(claims, "claim", claim_then_late)
+    execute(order_id, exchange, monkeypatch)
+
+    assert exchange.sent == []
+    assert load(order_id).failure_code == "DEADLINE_EXCEEDED"
+
+
+def test_a_database_that_is_away_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(order_id: str) -> None:
+        raise psycopg.OperationalError("connection refused")
+
+    monkeypatch.setattr(claims, "claim", away)
+
+    execute("ord_1", StubExchange(), monkeypatch)  # does not raise
+
+
+def test_an_order_that_cannot_be_claimed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = StubExchange()
+
+    execute(order_in(Status.CANCELLED).id, exchange, monkeypatch)
+
+    assert exchange.calls == []

@@ -1,0 +1,161 @@
+"""The state machine: what may move where, and what a move writes."""
+
+from itertools import pairwise, product
+
+import psycopg
+import pytest
+
+from orders import claims, database, lifecycle, queries
+from orders.models import TERMINAL, TRANSITIONS, Order, Status, Swap
+from tests.factories import a_swap, load, order_in, place, step_to
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+# Only a claim starts an order: `advance` is not what makes it routing.
+BY_CLAIM = {(Status.PENDING, Status.ROUTING)}
+ALL = list(product(Status, Status))
+GRID = [move for move in ALL if move not in BY_CLAIM]
+
+
+def test_every_status_has_its_transitions() -> None:
+    assert set(TRANSITIONS) == set(Status)
+    assert all(not TRANSITIONS[status] for status in TERMINAL)
+
+
+@pytest.mark.parametrize(("current", "to"), GRID, ids=lambda status: status.value)
+def test_a_move_is_made_if_legal_and_refused_otherwise(current: Status, to: Status) -> None:
+    order = order_in(current)
+    seq = order.seq
+
+    if to in TRANSITIONS[current]:
+        step_to(order, to)
+    else:
+        with pytest.raises(lifecycle.IllegalTransition):
+            step_to(order, to)
+
+    stored = load(order.id)
+    moved = to in TRANSITIONS[current]
+    assert stored.status == (to if moved else current)
+    assert stored.seq == seq + moved
+    assert stored.events.count() == stored.seq
+
+
+@pytest.mark.parametrize(("current", "to"), ALL, ids=lambda status: status.value)
+def test_the_database_refuses_an_illegal_event_too(current: Status, to: Status) -> None:
+    order_id = place()
+    insert = """INSERT INTO orders_orderevent
+        (order_id, seq, status, previous_status, attempt, created_at, data)
+        VALUES (%(id)s, 2, %(to)s, %(from)s, 1, now(), '{}') RETURNING seq"""
+    event = {"id": order_id, "from": current.value, "to": to.value}
+
+    if to in TRANSITIONS[current]:
+        assert database.row(insert, event)
+    else:
+        with pytest.raises(psycopg.errors.CheckViolation, match="legal_move"):
+            database.row(insert, event)
+
+
+def test_the_events_of_an_order_are_its_history_without_a_gap() -> None:
+    order = order_in(Status.CONFIRMED)
+
+    events = queries.events_after(order.id, None, 0)
+
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
+    assert [event.status for event in events] == [
+        "pending", "routing", "building", "submitted", "confirmed",
+    ]  # fmt: skip
+    assert all(after.previous_status == before.status for before, after in pairwise(events))
+
+
+def test_a_move_under_an_old_fence_writes_nothing() -> None:
+    order = order_in(Status.ROUTING)
+    Order.objects.filter(id=order.id).update(fence=order.fence + 1)
+
+    with pytest.raises(lifecycle.ClaimLost):
+        lifecycle.advance(order, Status.BUILDING, data={})
+
+    assert load(order.id).status == Status.ROUTING
+    assert load(order.id).events.count() == 2
+
+
+def test_a_move_from_a_status_the_order_has_left_writes_nothing() -> None:
+    order = order_in(Status.PENDING)
+    lifecycle.advance(load(order.id), Status.CANCELLED, data={})
+
+    with pytest.raises(lifecycle.ClaimLost):
+        lifecycle.advance(order, Status.EXPIRED, data={})
+
+    assert load(order.id).status == Status.CANCELLED
+
+
+def test_the_signature_and_bytes_are_stored_with_the_move_to_submitted() -> None:
+    order = order_in(Status.SUBMITTED)
+
+    swap = Swap.objects.get(order=order.id)
+
+    assert (swap.signature, swap.state) == (load(order.id).tx_hash, Swap.State.LIVE)
+    assert bytes(swap.transaction) == b"signed bytes"
+    assert swap.last_valid_block_height == 1_000
+
+
+def test_the_swap_is_landed_with_confirmed_and_dead_with_a_retry() -> None:
+    confirmed, retried = order_in(Status.CONFIRMED), order_in(Status.SUBMITTED)
+    lifecycle.advance(retried, Status.PENDING, data={}, retry_in=1)
+
+    assert Swap.objects.get(order=confirmed.id).state == Swap.State.LANDED
+    assert Swap.objects.get(order=retried.id).state == Swap.State.DEAD
+
+
+def test_the_database_refuses_a_second_swap_that_can_land() -> None:
+    order = order_in(Status.SUBMITTED)
+    second = a_swap(order, signature="another")
+
+    with pytest.raises(psycopg.errors.UniqueViolation, match="one_swap_that_can_land"):
+        database.rows(
+            """INSERT INTO orders_swap
+            (signature, order_id, attempt, venue, transaction, last_valid_block_height)
+            VALUES (%(signature)s, %(order_id)s, 2, 'raydium', '', 1) RETURNING signature""",
+            {"signature": second.signature, "order_id": order.id},
+        )
+
+
+def test_a_retry_is_the_next_attempt_and_says_when() -> None:
+    order = order_in(Status.ROUTING)
+    before = database.now()
+
+    lifecycle.advance(
+        order, Status.PENDING, data={"error": {"code": "X", "message": "y"}}, retry_in=2
+    )
+
+    stored = load(order.id)
+    event = queries.events_after(order.id, None, stored.seq - 1)[0]
+    assert (order.attempt, stored.attempt, event.attempt) == (2, 2, 2)
+    assert 2 <= (stored.next_attempt_at - before).total_seconds() < 3
+    assert event.data["retryAt"] == lifecycle.events.iso(stored.next_attempt_at)
+
+
+def test_a_terminal_order_is_counted_once() -> None:
+    before = queries.queue_stats()
+
+    order_in(Status.CONFIRMED)
+    order_in(Status.FAILED)
+    order_in(Status.CANCELLED)
+    order_in(Status.SUBMITTED)
+    place()
+
+    after = queries.queue_stats()
+    gained = {name: after[name] - before[name] for name in after}
+    assert gained == {
+        "waiting": 1, "active": 1, "completed": 1, "failed": 1, "cancelled": 1, "expired": 0,
+    }  # fmt: skip
+
+
+def test_a_claim_makes_only_legal_moves() -> None:
+    for status in Status:
+        order = order_in(status)
+        Order.objects.filter(id=order.id, lease_until__isnull=False).update(
+            lease_until="2020-01-01T00:00:00Z"
+        )
+        claimed = claims.claim(order.id)
+        if claimed is not None and claimed.status != status:
+            assert claimed.status in TRANSITIONS[status]

@@ -1,0 +1,208 @@
+"""`manage.py up` from outside: what it prints, what it restarts, what it leaves behind."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from orderengine.embedded.server import free_port
+from tests.stacks import ROOT, is_healthy, wait_until
+
+
+@dataclass
+class Up:
+    """A stack in a directory and on a port of its own."""
+
+    data_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="up-")))
+    port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def command(self, **extra: str) -> "subprocess.Popen[bytes]":
+        """Runs `manage.py up` with its output in a file."""
+        own = {
+            "DATA_DIR": str(self.data_dir),
+            "PORT": str(self.port),
+            "DEBUG": "true",
+            **dict.fromkeys(("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS"), ""),
+        }
+        with (self.data_dir / "up.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "manage.py", "up", "--no-flower"],
+                cwd=ROOT,
+                env=os.environ | own | extra,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        self.process = self.command()
+        wait_until(lambda: "place an order" in self.output or not self.running(), 40)
+        assert self.running(), self.output
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        if self.process is not None and self.running():
+            self.process.terminate()
+            self.process.wait(15)
+
+    @property
+    def output(self) -> str:
+        return (self.data_dir / "up.log").read_text()
+
+    def child(self, words: str) -> psutil.Process | None:
+        """The live child with these words on its command line."""
+        for process in self.children():
+            with suppress(psutil.Error):  # it ended in between
+                if words in " ".join(process.cmdline()):
+                    return process
+        return None
+
+    def children(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Up]:
+    stack = Up()
+    yield stack
+    stop_and_remove(stack)
+
+
+@pytest.fixture
+def up(shared: Up) -> Up:
+    """A running stack; a test may stop it, the next one starts it again."""
+    if not shared.running():
+        shared.start()
+    return shared
+
+
+@pytest.fixture
+def not_started() -> Iterator[Up]:
+    stack = Up()
+    yield stack
+    stop_and_remove(stack)
+
+
+def stop_and_remove(stack: Up) -> None:
+    stack.stop()
+    shutil.rmtree(stack.data_dir, ignore_errors=True)
+
+
+def test_banner_tells_where_everything_is_and_its_curl_line_works(up: Up) -> None:
+    assert f"{up.url}/admin/" in up.output
+    assert f"DATA_DIR={up.data_dir} PORT={up.port} " in up.output
+
+    line = re.search(r"^ +(curl .*)$", up.output, re.MULTILINE)
+    assert line is not None
+    answer = subprocess.run(line[1], shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    assert '"status":"pending"' in answer.stdout
+
+
+def test_operator_can_log_in(up: Up) -> None:
+    login = re.search(r"admin .* operator / (\S+)", up.output)
+    assert login is not None
+
+    wait_until(lambda: logs_in(up, login[1]), 10)
+
+
+def logs_in(up: Up, password: str) -> bool:
+    """False while the web process still finds out that its database was killed and is back."""
+    with httpx.Client(base_url=up.url, trust_env=False) as client:
+        token = re.search(
+            r'name="csrfmiddlewaretoken" value="(\w+)"', client.get("/admin/login/").text
+        )
+        assert token is not None
+        fields = {"username": "operator", "password": password, "csrfmiddlewaretoken": token[1]}
+        answer = client.post("/admin/login/?next=/admin/", data=fields)
+        return answer.status_code == 302
+
+
+def test_whatever_is_killed_comes_back_and_the_user_is_told(up: Up) -> None:
+    processes = ("celery", "daphne", "dispatcher", "postgres -D", "redis-server")
+    first = {words: up.child(words) for words in processes}
+    for process in first.values():
+        assert process is not None
+        process.kill()
+
+    for words, killed in first.items():
+        wait_until(lambda w=words, k=killed: up.child(w) not in {None, k}, 15)
+    for name in ("worker", "web", "dispatcher", "postgres", "redis"):
+        assert f"\n{name} died (killed by SIGKILL), restarting in 0.5 s\n" in up.output
+    wait_until(lambda: is_healthy(up.url), 15)
+
+
+def test_second_stack_in_the_same_directory_is_refused(up: Up) -> None:
+    other = subprocess.run(
+        [sys.executable, "manage.py", "up"],
+        cwd=ROOT,
+        env=os.environ
+        | {"DATA_DIR": str(up.data_dir), "PORT": str(free_port())}
+        | {"DEBUG": "true", "DATABASE_URL": "", "REDIS_URL": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert other.returncode == 1
+    assert f"a stack is already running in {up.data_dir}" in other.stderr
+    assert len(other.stderr.splitlines()) == 1
+    assert (up.data_dir / "stack.env").exists()
+
+
+def test_busy_port_is_told_in_one_line(not_started: Up) -> None:
+    with closing(socket.create_server(("127.0.0.1", not_started.port))):
+        process = not_started.command()
+        assert process.wait(30) == 1
+
+    assert not_started.output.splitlines() == [
+        f"CommandError: port {not_started.port} on 127.0.0.1 is busy: free it, or set PORT"
+    ]
+
+
+def test_database_that_does_not_answer_is_told_in_one_line(not_started: Up) -> None:
+    process = not_started.command(
+        DATABASE_URL=f"postgres://user:secret@127.0.0.1:{free_port()}/orders",
+        SECRET_KEY="k" * 25 + "0123456789" * 5,
+    )
+    assert process.wait(30) == 1
+
+    assert len(not_started.output.splitlines()) == 1
+    assert "DATABASE_URL does not work" in not_started.output
+    assert "Connection refused" in not_started.output
+    assert "secret" not in not_started.output
+
+
+def test_sigterm_ends_everything_within_ten_seconds(up: Up) -> None:
+    children = up.children()
+    assert up.process is not None
+    begun = time.monotonic()
+
+    up.process.send_signal(signal.SIGTERM)
+
+    assert up.process.wait(15) == 0
+    assert time.monotonic() - begun < 10
+    assert [child for child in children if child.is_running()] == []
+    assert not (up.data_dir / "stack.env").exists()
+    assert not (up.data_dir / "postgres" / "postmaster.pid").exists()

@@ -1,0 +1,115 @@
+"""Real processes for integration tests: web, worker and dispatcher on a database of their own."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from orderengine.embedded.server import free_port
+from orderengine.management.commands.up import DAPHNE, MANAGE, WORKER
+
+ROOT = Path(__file__).parent.parent
+redis_databases = itertools.cycle(range(1, 16))  # one for each engine
+ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0, every: float = 0.05) -> Any:
+    """The first truthy answer; fails after the deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := condition():
+            return answer
+        time.sleep(every)
+    raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+@dataclass
+class Running:
+    """A running engine and what a client or operator can do to it."""
+
+    port: int
+    database_url: str
+    processes: dict[str, subprocess.Popen[bytes]]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def socket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/api/orders/execute"
+
+    def place(self, **changes: Any) -> str:
+        answer = httpx.post(f"{self.url}/api/orders/execute", json={**ORDER, **changes})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["orderId"])
+
+    def sql(self, query: str, *params: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as conn:
+            return conn.execute(query, params or None).fetchall()
+
+    def wait_for_all(self, seconds: float = 30.0) -> None:
+        """Until every order is terminal."""
+        unfinished = "SELECT 1 FROM orders_order WHERE completed_at IS NULL LIMIT 1"
+        wait_until(lambda: not self.sql(unfinished), seconds)
+
+    def statuses(self, order_id: str) -> list[str]:
+        query = "SELECT status FROM orders_orderevent WHERE order_id = %s ORDER BY seq"
+        return [row["status"] for row in self.sql(query, order_id)]
+
+
+@contextmanager
+def engine(
+    database_url: str, *, workers: int = 1, web: bool = True, **environment: str
+) -> Iterator[Running]:
+    """A migrated database and the processes on it; all stopped at the end."""
+    port = free_port()
+    redis_url = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{next(redis_databases)}")
+    env = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url.geturl(),
+        "PORT": str(port),
+        **environment,
+    }
+    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], cwd=ROOT, env=env, check=True)
+    commands = {f"worker{n}": [*WORKER, "-n", f"worker{n}@{port}"] for n in range(workers)}
+    commands["dispatcher"] = [*MANAGE, "dispatcher"]
+    if web:
+        commands["web"] = [*DAPHNE, "--port", str(port), "orderengine.asgi:application"]
+    with ExitStack() as processes:
+        running = Running(port, database_url, {})
+        for name, argv in commands.items():
+            process = subprocess.Popen(argv, cwd=ROOT, env=env)
+            processes.callback(stop, process)
+            running.processes[name] = process
+        if web:
+            wait_until(lambda: is_healthy(running.url))
+        yield running
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
