@@ -109,7 +109,7 @@ def explain(console: Console, order: Followed, event: Event) -> None:
     text = f"[dim]{offset:6.2f} s[/]  [bold]{status:<10}[/] {in_short(order, event)}"
     console.print(text, soft_wrap=True)
     if status == "building":
-        console.print(Padding(comparison(data), (0, 0, 0, 8)))
+        console.print(Padding(comparison(data), (0, 0, 0, 6)))
         console.print(f"          {data['reason']['text']}", soft_wrap=True)
     if status == "confirmed":
         console.print(f"          [dim]{'failed':<10} not entered[/]")
@@ -133,7 +133,7 @@ def in_short(order: Followed, event: Event) -> str:
 
 def comparison(data: Event) -> Table:
     """What each venue offered; the better one is marked."""
-    table = Table("venue", "amount out", "price", "price impact", "fee", "", box=box.SIMPLE)
+    table = Table("venue", "amount out", "price", "impact", "fee", "", box=box.SIMPLE)
     for quote in data["quotes"]:
         if "error" in quote:
             table.add_row(quote["venue"], f"no quote: {quote['error']['code']}")

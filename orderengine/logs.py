@@ -33,7 +33,10 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
                 ],
             }
         },
-        "filters": {"one_line": {"()": "orderengine.logs.OneLine"}},
+        "filters": {
+            "one_line": {"()": "orderengine.logs.OneLine"},
+            "bugs": {"()": "orderengine.logs.Bugs"},
+        },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
@@ -44,7 +47,8 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "celery.worker.strategy": {"level": "WARNING"},
             "psycopg.pool": {"level": "ERROR"},
             "daphne": {"level": "WARNING"},
-            "django.request": {"level": "ERROR"},
+            "django": {"handlers": [], "level": "INFO"},
+            "django.request": {"filters": ["bugs"]},
             "django.channels.server": {"level": "WARNING"},
             "tornado.access": {"level": "WARNING"},
         },
@@ -60,6 +64,13 @@ class OneLine(logging.Filter):
             record.msg = f"{record.getMessage()} {type(error).__name__}: {error}"
             record.args, record.exc_info = None, None
         return True
+
+
+class Bugs(logging.Filter):
+    """Passes what was raised; a refusal with a status of its own is the client's to read."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is not None
 
 
 def configure(config: dict[str, Any]) -> None:

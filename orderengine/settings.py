@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from dex.exchange import SimulationConfig
 from dex.simulation.faults import Faults
+from dex.venues.registry import VENUES
 from orderengine import environment as read
 from orderengine.logs import logging_config
 
@@ -98,14 +99,20 @@ CHANNEL_LAYERS = {
 
 # Venues -----------------------------------------------------------------------------------------
 
+
+def faults(text: str) -> Faults:
+    parsed = Faults.parse(text)
+    if unknown := parsed.venues - VENUES.keys():
+        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+    return parsed
+
+
 DEX = SimulationConfig(
     dsn=DATABASE_URL,
     seed=os.environ.get("DEX_SEED") or "0",
     quote_latency_ms=read.integer("DEX_QUOTE_LATENCY_MS", 200),
     swap_latency_ms=read.millisecond_range("DEX_SWAP_LATENCY_MS", (2000, 3000)),
-    faults=read.read(
-        "DEX_FAULTS", Faults.parse(""), Faults.parse, "faults such as rejected=0.05,dropped=0.02"
-    ),
+    faults=read.read("DEX_FAULTS", Faults(), faults, "faults such as rejected=0.05,dropped=0.02"),
     quote_timeout_ms=read.integer("DEX_QUOTE_TIMEOUT_MS", 2000, minimum=1),
 )
 if DEX.quote_latency_ms >= DEX.quote_timeout_ms:

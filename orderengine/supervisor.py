@@ -61,7 +61,8 @@ def command(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Callable[
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509
+            # The servers end at the same moment, and a worker would wait for them in vain.
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
         )
 
     return spawn

@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
+import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -10,16 +12,18 @@ from django.conf import settings
 from django.core.management import call_command
 from pytest_django import DjangoDbBlocker
 
+from orderengine.management.commands.up import MANAGE
 from orders import database, execution
+from tests.stacks import ROOT
 
 TABLES = ("orders_orderevent", "orders_swap", "orders_order", "orders_tally")
 
 
-def create_database() -> str:
-    """The URL of a new, empty database on the test server."""
+def create_database(template: str = "template1") -> str:
+    """The URL of a new database on the test server, empty unless it copies another."""
     name = f"scratch_{secrets.token_hex(4)}"
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}")
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return urlsplit(settings.DATABASE_URL)._replace(path=f"/{name}").geturl()
 
 
@@ -27,6 +31,15 @@ def create_database() -> str:
 def database_url() -> str:
     """Of an empty scratch database."""
     return create_database()
+
+
+@pytest.fixture(scope="session")
+def migrated() -> str:
+    """The name of a database with all tables, for others to copy."""
+    url = create_database()
+    environ = {**os.environ, "DATABASE_URL": url}
+    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], cwd=ROOT, env=environ, check=True)
+    return urlsplit(url).path[1:]
 
 
 @pytest.fixture(scope="session")

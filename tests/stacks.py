@@ -3,7 +3,6 @@
 import itertools
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -71,9 +70,12 @@ class Running:
 
 @contextmanager
 def engine(
-    database_url: str, *, workers: int = 1, web: bool = True, **environment: str
+    database_url: str, *, workers: int = 1, healthy: bool = True, **environment: str
 ) -> Iterator[Running]:
-    """A migrated database and the processes on it; all stopped at the end."""
+    """The processes on a migrated database; all stopped at the end.
+
+    Yields once everything is up, or once the web process answers where not `healthy`.
+    """
     port = free_port()
     redis_url = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{next(redis_databases)}")
     env = {
@@ -83,19 +85,17 @@ def engine(
         "PORT": str(port),
         **environment,
     }
-    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], cwd=ROOT, env=env, check=True)
     commands = {f"worker{n}": [*WORKER, "-n", f"worker{n}@{port}"] for n in range(workers)}
     commands["dispatcher"] = [*MANAGE, "dispatcher"]
-    if web:
-        commands["web"] = [*DAPHNE, "--port", str(port), "orderengine.asgi:application"]
+    commands["web"] = [*DAPHNE, "--port", str(port), "orderengine.asgi:application"]
     with ExitStack() as processes:
         running = Running(port, database_url, {})
         for name, argv in commands.items():
             process = subprocess.Popen(argv, cwd=ROOT, env=env)
             processes.callback(stop, process)
             running.processes[name] = process
-        if web:
-            wait_until(lambda: is_healthy(running.url))
+        ready = f"{running.url}/health" if healthy else f"{running.url}/health/live"
+        wait_until(lambda: answers(ready), seconds=30)
         yield running
 
 
@@ -108,8 +108,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def is_healthy(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+        return httpx.get(url, timeout=5).status_code == 200
     except httpx.TransportError:
         return False

@@ -83,8 +83,10 @@ class Postgres(Server):
                 initdb = self._popen(command, log)
             try:
                 failed = initdb.wait() != 0
-            finally:
-                initdb.kill()
+            except BaseException:
+                os.killpg(initdb.pid, signal.SIGKILL)  # it works through a child of its own
+                initdb.wait()
+                raise
         if failed:
             raise EmbeddedError(f"initdb failed: {self._reason()} (see {self.log})")
         draft.rename(self.home)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
-import psycopg
 import pytest
 
 from orders import database, dispatcher, lifecycle

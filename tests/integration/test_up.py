@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from orderengine.embedded.server import free_port
-from tests.stacks import ROOT, is_healthy, wait_until
+from orderengine.management.commands.demo import healthy
+from tests.stacks import ROOT, wait_until
 
 
 @dataclass
@@ -149,7 +150,7 @@ def test_whatever_is_killed_comes_back_and_the_user_is_told(up: Up) -> None:
         wait_until(lambda w=words, k=killed: up.child(w) not in {None, k}, 15)
     for name in ("worker", "web", "dispatcher", "postgres", "redis"):
         assert f"\n{name} died (killed by SIGKILL), restarting in 0.5 s\n" in up.output
-    wait_until(lambda: is_healthy(up.url), 15)
+    wait_until(lambda: healthy(up.url), 15)
 
 
 def test_second_stack_in_the_same_directory_is_refused(up: Up) -> None:
@@ -192,6 +193,14 @@ def test_database_that_does_not_answer_is_told_in_one_line(not_started: Up) -> N
     assert "DATABASE_URL does not work" in not_started.output
     assert "Connection refused" in not_started.output
     assert "secret" not in not_started.output
+
+
+def test_directory_that_cannot_be_made_is_told_in_one_line(not_started: Up) -> None:
+    process = not_started.command(DATA_DIR="/dev/null/data")
+    assert process.wait(30) == 1
+
+    assert len(not_started.output.splitlines()) == 1
+    assert "/dev/null/data" in not_started.output
 
 
 def test_sigterm_ends_everything_within_ten_seconds(up: Up) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -162,6 +164,23 @@ async def test_process_of_another_owner_is_kept_alive_but_not_stopped() -> None:
 
     assert server.alive
     server.kill_group()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_children_do_not_outlive_a_killed_supervisor() -> None:
+    script = (
+        "import asyncio, pathlib\n"
+        "from orderengine.supervisor import Child, Supervisor, command\n"
+        "trap = command(['sh', '-c', \"trap '' TERM; echo $$; sleep 60\"], {}, pathlib.Path('.'))\n"
+        "async def main(): await Supervisor([Child(name='worker', spawn=trap)]).run()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        child = psutil.Process(int(killed.stdout.readline().partition(b"|")[2]))
+        killed.kill()
+
+    child.wait(5)
 
 
 def assert_gone(output: io.StringIO) -> None:

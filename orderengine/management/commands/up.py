@@ -53,19 +53,24 @@ class Command(BaseCommand):
             raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
         interrupt_on_signals()
-        stack = Stack(settings.DATA_DIR)
-        flower_port = 0 if no_flower else choose_flower_port()
         try:
-            stack.start()
-            prepare_database(stack.env)
-            asyncio.run(serve(stack, workers, flower_port))
+            run_stack(workers, 0 if no_flower else choose_flower_port())
         except KeyboardInterrupt:
             pass
-        except EmbeddedError as error:
+        except (EmbeddedError, OSError) as error:
             raise CommandError(str(error)) from error
-        finally:
-            interrupt_on_signals()
-            stack.stop(SERVER_STOP_SECONDS)
+
+
+def run_stack(workers: int, flower_port: int) -> None:
+    """Returns after Ctrl-C, when nothing of the stack runs any more."""
+    stack = Stack(settings.DATA_DIR)
+    try:
+        stack.start()
+        prepare_database(stack.env)
+        asyncio.run(serve(stack, workers, flower_port))
+    finally:
+        interrupt_on_signals()
+        stack.stop(SERVER_STOP_SECONDS)
 
 
 def children(stack: Stack, workers: int, flower_port: int) -> list[Child]:

@@ -1,0 +1,355 @@
+"""Reading orders, their events, and cancelling."""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.test import Client
+
+from dex.errors import OrderRejected
+from orders import execution
+from orders.models import Status
+from tests import factories
+from tests.api.http import ORDER_ID, TIMESTAMP, order_body, placed, pointers, post, problem
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+UNKNOWN = "ord_1700000000000_abcdefghij"
+MEMBERS = set(
+    "orderId clientOrderId orderType tokenIn tokenOut amount slippage status seq attempt venue "
+    "quotes expectedPrice executedPrice amountOut minAmountOut fee priceImpact realizedSlippage "
+    "txHash failure createdAt updatedAt completedAt".split()
+)
+DECIMAL = r"-?\d+(\.\d+)?"
+
+
+def get(client: Client, path: str) -> dict[str, Any]:
+    response = client.get(path)
+    assert response.status_code == 200, response.content
+    assert response["Content-Type"] == "application/json"
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def listed(client: Client, query: str = "") -> list[str]:
+    return [order["orderId"] for order in get(client, f"/api/orders{query}")["results"]]
+
+
+# One order ---------------------------------------------------------------------------------------
+
+
+def test_a_waiting_order_has_nothing_of_its_execution_yet(client: Client) -> None:
+    order_id = placed(client, order_body(clientOrderId="mine"))
+
+    order = get(client, f"/api/orders/{order_id}")
+
+    assert set(order) >= MEMBERS
+    assert (order["status"], order["seq"], order["attempt"]) == ("pending", 1, 1)
+    assert order["quotes"] == []
+    later = "venue expectedPrice executedPrice amountOut minAmountOut fee priceImpact"
+    later += " realizedSlippage txHash failure completedAt"
+    assert {order[name] for name in later.split()} == {None}
+    assert re.fullmatch(TIMESTAMP, order["createdAt"])
+
+
+def test_a_confirmed_order_tells_everything_of_its_execution(client: Client) -> None:
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    order = get(client, f"/api/orders/{order_id}")
+
+    assert (order["status"], order["seq"], order["failure"]) == ("confirmed", 5, None)
+    assert {quote["venue"] for quote in order["quotes"]} == {"raydium", "meteora"}
+    best = max(order["quotes"], key=lambda quote: float(quote["amountOut"]))
+    assert order["venue"] == best["venue"]
+    decimals = "expectedPrice executedPrice amountOut minAmountOut fee priceImpact realizedSlippage"
+    assert all(re.fullmatch(DECIMAL, order[name]) for name in decimals.split())
+    assert float(order["amountOut"]) >= float(order["minAmountOut"]) > 0
+    assert order["txHash"]
+    assert order["createdAt"] <= order["completedAt"] == order["updatedAt"]
+
+
+def test_a_failed_order_says_why(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_route = OrderRejected("NO_ROUTE", "no venue trades it")
+    monkeypatch.setattr(execution, "exchange", lambda: factories.StubExchange(route=no_route))
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    order = get(client, f"/api/orders/{order_id}")
+
+    assert order["status"] == "failed"
+    assert order["failure"] == {
+        "code": "NO_ROUTE", "message": "no venue trades it", "retryable": False,
+    }  # fmt: skip
+    assert re.fullmatch(TIMESTAMP, order["completedAt"])
+
+
+def test_an_order_that_is_not_there_is_not_found(client: Client) -> None:
+    for path in ("", "/events"):
+        problem(client.get(f"/api/orders/{UNKNOWN}{path}"), 404, "NOT_FOUND")
+    problem(post(client, f"/api/orders/{UNKNOWN}/cancel", {}), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("order_id", ["x", "%00", "%FF", "ord_%F0%9F%98%80", "x" * 5000])
+def test_what_is_no_order_id_is_not_found(client: Client, order_id: str) -> None:
+    problem(client.get(f"/api/orders/{order_id}"), 404, "NOT_FOUND")
+    problem(client.get(f"/api/orders/{order_id}/events"), 404, "NOT_FOUND")
+
+
+# Events ------------------------------------------------------------------------------------------
+
+
+def test_the_events_are_those_of_the_websocket(client: Client) -> None:
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    events = get(client, f"/api/orders/{order_id}/events")["results"]
+
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5]
+    path = ["pending", "routing", "building", "submitted", "confirmed"]
+    assert [event["status"] for event in events] == path
+    assert [event["previousStatus"] for event in events] == [None, *path[:-1]]
+    for event in events:
+        assert set(event) == {
+            "type", "orderId", "seq", "status", "previousStatus", "attempt", "timestamp",
+            "replayed", "data",
+        }  # fmt: skip
+        assert (event["type"], event["orderId"]) == ("order.status", order_id)
+        assert (event["attempt"], event["replayed"]) == (1, True)
+        assert re.fullmatch(TIMESTAMP, event["timestamp"])
+
+
+def test_the_events_carry_the_data_of_their_step(client: Client) -> None:
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    events = get(client, f"/api/orders/{order_id}/events")["results"]
+    _, _, building, submitted, confirmed = [event["data"] for event in events]
+
+    order = get(client, f"/api/orders/{order_id}")
+    assert building["venue"] == confirmed["venue"] == order["venue"]
+    assert building["quotes"] == order["quotes"]
+    assert building["reason"]["code"] in {"BEST_PRICE", "TIE_LOWER_FEE"}
+    assert order["venue"].capitalize() in building["reason"]["text"]
+    assert submitted["txHash"] == confirmed["txHash"] == order["txHash"]
+    assert confirmed["executedPrice"] == order["executedPrice"]
+    assert confirmed["amountOut"] == order["amountOut"]
+
+
+@pytest.mark.parametrize(("after", "seqs"), [(0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, []), (99, [])])
+def test_only_events_after_a_seq_are_asked_for(client: Client, after: int, seqs: list[int]) -> None:
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    events = get(client, f"/api/orders/{order_id}/events?afterSeq={after}")["results"]
+
+    assert [event["seq"] for event in events] == seqs
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "", "1.5", "99999999999999999999"])
+def test_an_after_seq_that_is_none_is_refused(client: Client, value: str) -> None:
+    response = client.get(f"/api/orders/{placed(client)}/events?afterSeq={value}")
+
+    assert pointers(problem(response, 400, "VALIDATION")) == {"/afterSeq"}
+
+
+def test_an_unknown_query_parameter_of_events_is_refused(client: Client) -> None:
+    response = client.get(f"/api/orders/{placed(client)}/events?after=1")
+
+    assert pointers(problem(response, 400, "VALIDATION")) == {"/after"}
+
+
+# Cancelling --------------------------------------------------------------------------------------
+
+
+def test_a_waiting_order_is_cancelled(client: Client) -> None:
+    order_id = placed(client)
+
+    response = client.post(f"/api/orders/{order_id}/cancel")
+
+    answer = response.json()
+    assert response.status_code == 200
+    assert (answer["orderId"], answer["status"], answer["seq"]) == (order_id, "cancelled", 2)
+    assert answer == get(client, f"/api/orders/{order_id}")
+    events = get(client, f"/api/orders/{order_id}/events")["results"]
+    assert [event["status"] for event in events] == ["pending", "cancelled"]
+
+
+def test_a_cancelled_order_is_not_executed(client: Client) -> None:
+    order_id = placed(client)
+    client.post(f"/api/orders/{order_id}/cancel")
+
+    execution.execute_order(order_id)
+
+    assert get(client, f"/api/orders/{order_id}")["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status != "pending"])
+def test_an_order_that_has_left_pending_is_not_cancelled(client: Client, status: Status) -> None:
+    order_id = factories.order_in(status).id
+    before = get(client, f"/api/orders/{order_id}/events")
+
+    problem(client.post(f"/api/orders/{order_id}/cancel"), 409)
+
+    assert get(client, f"/api/orders/{order_id}")["status"] == status
+    assert get(client, f"/api/orders/{order_id}/events") == before
+
+
+# Lists -------------------------------------------------------------------------------------------
+
+
+def test_the_list_is_newest_first(client: Client) -> None:
+    order_ids = [factories.place() for _ in range(5)]
+
+    found = get(client, "/api/orders")
+
+    assert set(found) == {"results", "next", "previous"}
+    assert (found["next"], found["previous"]) == (None, None)
+    newest_first = [order["orderId"] for order in found["results"]]
+    assert newest_first == sorted(order_ids, reverse=True)
+    assert all(re.fullmatch(ORDER_ID, order_id) for order_id in newest_first)
+
+
+def test_the_list_has_the_whole_orders(client: Client) -> None:
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    assert get(client, "/api/orders")["results"] == [get(client, f"/api/orders/{order_id}")]
+
+
+def test_an_empty_list_is_a_list(client: Client) -> None:
+    assert get(client, "/api/orders") == {"results": [], "next": None, "previous": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "matching"),
+    [
+        ("status=pending", {"waiting", "bonk"}),
+        ("status=confirmed", {"done"}),
+        ("status=expired", set()),
+        ("tokenIn=BONK", {"bonk"}),
+        ("tokenIn=So11111111111111111111111111111111111111112", {"waiting", "done", "withdrawn"}),
+        ("tokenOut=SOL", {"bonk"}),
+        ("venue=VENUE", {"done"}),
+        ("orderType=market", {"waiting", "done", "withdrawn", "bonk"}),
+        ("clientOrderId=mine:1", {"waiting"}),
+        ("clientOrderId=mine", set()),
+        ("status=pending&tokenIn=SOL", {"waiting"}),
+        ("createdAfter=2000-01-01T00:00:00Z", {"waiting", "done", "withdrawn", "bonk"}),
+        ("createdAfter=2099-01-01T00:00:00Z", set()),
+        ("createdBefore=2099-01-01T00:00:00Z", {"waiting", "done", "withdrawn", "bonk"}),
+        ("createdBefore=2000-01-01T00:00:00Z", set()),
+    ],
+)
+def test_a_filter_finds_the_orders_it_names(
+    client: Client, query: str, matching: set[str]
+) -> None:
+    made = {
+        "waiting": placed(client, order_body(clientOrderId="mine:1")),
+        "done": placed(client),
+        "withdrawn": placed(client),
+        "bonk": placed(client, order_body(tokenIn="BONK", tokenOut="SOL", amount=5)),
+    }
+    execution.execute_order(made["done"])
+    client.post(f"/api/orders/{made['withdrawn']}/cancel")
+    venue = get(client, f"/api/orders/{made['done']}")["venue"]
+
+    found = listed(client, "?" + query.replace("VENUE", venue))
+
+    assert set(found) == {made[name] for name in matching}
+
+
+def test_the_other_venue_has_no_order(client: Client) -> None:
+    order_id = placed(client)
+    execution.execute_order(order_id)
+    other = {"raydium": "meteora", "meteora": "raydium"}
+    venue = other[get(client, f"/api/orders/{order_id}")["venue"]]
+
+    assert listed(client, f"?venue={venue}") == []
+
+
+def test_created_after_and_before_part_the_list(client: Client) -> None:
+    older, newer = factories.load(factories.place()), factories.load(factories.place())
+    moment = older.created_at.isoformat().replace("+00:00", "Z")
+
+    assert listed(client, f"?createdAfter={moment}") == [newer.id]
+    moment = newer.created_at.isoformat().replace("+00:00", "Z")
+    assert listed(client, f"?createdBefore={moment}") == [older.id]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("status=done", "/status"),
+        ("status=", "/status"),
+        ("tokenIn=DOGE", "/tokenIn"),
+        ("tokenOut=", "/tokenOut"),
+        ("venue=orca", "/venue"),
+        ("orderType=limit", "/orderType"),
+        ("clientOrderId=a%20b", "/clientOrderId"),
+        ("clientOrderId=%00", "/clientOrderId"),
+        ("createdAfter=yesterday", "/createdAfter"),
+        ("createdBefore=5", "/createdBefore"),
+        ("limit=0", "/limit"),
+        ("limit=-1", "/limit"),
+        ("limit=201", "/limit"),
+        ("limit=ten", "/limit"),
+        ("limit=", "/limit"),
+        ("offset=10", "/offset"),
+        ("Status=pending", "/Status"),
+    ],
+)
+def test_a_query_that_means_nothing_is_refused(client: Client, query: str, pointer: str) -> None:
+    assert pointers(problem(client.get(f"/api/orders?{query}"), 400, "VALIDATION")) == {pointer}
+
+
+@pytest.mark.parametrize("cursor", ["abc", "%00", "cD0lMDA%3D", "cD0lRUQlQTAlODA%3D", "%C3%A9"])
+def test_a_cursor_of_somebody_s_own_making_does_no_harm(client: Client, cursor: str) -> None:
+    response = client.get(f"/api/orders?cursor={cursor}")
+
+    if response.status_code != 200:
+        assert response.status_code in {400, 404}
+        problem(response, response.status_code)
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (200, 4)])
+def test_a_page_is_as_long_as_asked_for(client: Client, limit: int, count: int) -> None:
+    for _ in range(4):
+        factories.place()
+
+    found = get(client, f"/api/orders?limit={limit}")
+
+    assert len(found["results"]) == count
+    assert (found["next"] is None) == (count == 4)
+
+
+def next_path(page: dict[str, Any]) -> str:
+    link = urlsplit(page["next"])
+    return f"{link.path}?{link.query}"
+
+
+def test_pages_have_no_gap_and_no_repeat_while_orders_arrive(client: Client) -> None:
+    there = {factories.place() for _ in range(10)}
+
+    page = get(client, "/api/orders?limit=3&status=pending")
+    seen = [order["orderId"] for order in page["results"]]
+    while page["next"]:
+        factories.place()
+        page = get(client, next_path(page))
+        seen += [order["orderId"] for order in page["results"]]
+
+    assert seen == sorted(there, reverse=True)
+
+
+def test_previous_leads_back(client: Client) -> None:
+    for _ in range(5):
+        factories.place()
+    first = get(client, "/api/orders?limit=2")
+    second = get(client, next_path(first))
+
+    link = urlsplit(second["previous"])
+    back = get(client, f"{link.path}?{link.query}")
+
+    assert back["results"] == first["results"]
+    assert not {o["orderId"] for o in first["results"]} & {o["orderId"] for o in second["results"]}

@@ -1,0 +1,176 @@
+"""One shape for every refusal, also for what nobody foresaw."""
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.test import Client
+from psycopg_pool import PoolTimeout
+
+from orders import database, placement, queries, views
+from tests.api.http import EXECUTE, basic, execute, placed, post, problem, stored_orders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATHS = ["/", "/nope", "/api", "/api/", "/api/orders/", "/api/orders/a/b/c", "/health/", "/%00"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["get", "post", "put", "delete"])
+def test_an_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
+    problem(getattr(client, method)(path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("put", EXECUTE),
+        ("delete", EXECUTE),
+        ("post", "/api/orders"),
+        ("patch", "/api/orders/ord_1700000000000_abcdefghij"),
+        ("delete", "/api/orders/ord_1700000000000_abcdefghij"),
+        ("get", "/api/orders/ord_1700000000000_abcdefghij/cancel"),
+        ("post", "/api/orders/ord_1700000000000_abcdefghij/events"),
+        ("get", "/api/quotes"),
+        ("post", "/api/orders/stats"),
+        ("post", "/health"),
+    ],
+)
+def test_another_method_is_not_allowed(client: Client, method: str, path: str) -> None:
+    response = getattr(client, method)(path)
+
+    problem(response, 405, "METHOD_NOT_ALLOWED")
+    assert method.upper() not in response["Allow"].split(", ")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png", "*/*;q=0"])
+def test_json_is_answered_whatever_is_accepted(client: Client, accept: str) -> None:
+    response = client.get("/api/orders", headers={"Accept": accept})
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+
+
+def test_another_host_is_refused(client: Client) -> None:
+    problem(client.get("/api/orders", headers={"Host": "evil.example"}), 400)
+
+
+def test_the_request_id_of_a_refusal_is_the_client_s(client: Client) -> None:
+    refusal = problem(execute(client, {}, X_Request_ID="mine"), 400)
+
+    assert refusal["requestId"] == "mine"
+
+
+def test_a_fault_of_ours_is_an_internal_problem_without_a_word_of_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("the secret inside")
+
+    monkeypatch.setattr(views, "owner_of", broken)
+
+    for response in (client.get("/api/orders"), execute(client)):
+        problem(response, 500, "INTERNAL")
+        assert "secret" not in response.text
+        assert "ZeroDivisionError" not in response.text
+    assert stored_orders() == []
+
+
+def test_a_fault_past_the_views_is_an_internal_problem_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "queue_stats", lambda: {"waiting": object()})
+
+    problem(client.get("/api/orders/stats"), 500, "INTERNAL")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [psycopg.OperationalError("server closed"), psycopg.InterfaceError("gone"), PoolTimeout("2 s")],
+    ids=lambda error: type(error).__name__,
+)
+def test_while_postgresql_is_away_requests_may_be_repeated_later(
+    client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    order_id = placed(client)
+
+    def away(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "rows", away)
+        responses = [
+            execute(client),
+            client.get(f"/api/orders/{order_id}"),
+            client.get(f"/api/orders/{order_id}/events"),
+            client.post(f"/api/orders/{order_id}/cancel"),
+            client.get("/api/orders/stats"),
+        ]
+
+    for response in responses:
+        problem(response, 503)
+        assert int(response["Retry-After"]) > 0
+        assert str(error) not in response.text
+    assert stored_orders() == [order_id]
+
+
+def test_the_list_may_be_repeated_later_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("server closed")
+
+    monkeypatch.setattr(queries, "orders_of", away)
+
+    response = client.get("/api/orders")
+
+    problem(response, 503)
+    assert "Retry-After" in response
+
+
+def test_a_statement_cut_off_by_its_timeout_may_be_repeated_later(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = "SET LOCAL statement_timeout = 50; SELECT pg_sleep(5)"
+
+    def held(*_: object) -> None:
+        with database.pool().connection() as conn, conn.transaction():
+            conn.execute(slow)
+
+    monkeypatch.setattr(placement, "place_order", held)
+
+    problem(execute(client), 503)
+
+
+def test_credentials_of_nobody_are_refused(client: Client) -> None:
+    nobody = basic(User(username="nobody"))
+
+    response = client.get("/api/orders", headers={"Authorization": nobody})
+
+    problem(response, 401, "NOT_AUTHENTICATED")
+    assert response["WWW-Authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize("header", ["Basic", "Basic !", "Basic YQ==", "Basic a b", "Basic YQBhOmI="])
+def test_malformed_credentials_are_refused(client: Client, header: str) -> None:
+    problem(client.get("/api/orders", headers={"Authorization": header}), 401, "NOT_AUTHENTICATED")
+
+
+def test_a_session_alone_does_not_place_an_order_from_another_page(
+    client: Client, alice: User
+) -> None:
+    client.force_login(alice)
+
+    problem(execute(client), 403, "FORBIDDEN")
+
+    assert stored_orders() == []
+    assert client.get("/api/orders").status_code == 200
+
+
+def test_an_order_is_not_cancelled_by_getting(client: Client) -> None:
+    order_id = placed(client)
+
+    problem(client.get(f"/api/orders/{order_id}/cancel"), 405)
+    problem(post(client, f"/api/orders/{order_id}", {}), 405)
+
+    assert client.get(f"/api/orders/{order_id}").json()["status"] == "pending"

@@ -1,0 +1,224 @@
+"""The container files say what they should; `docker compose` itself is not needed.
+
+compose-spec.json is schema/compose-spec.json of github.com/compose-spec/compose-spec (Apache-2.0,
+https://www.apache.org/licenses/LICENSE-2.0), unchanged, from the wheel check-jsonschema 0.39.0.
+"""
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from orderengine.management.commands.up import CELERY, DAPHNE, WORKER
+from orders.dispatcher import LEADER_LOCK
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "tests" / "compose-spec.json").read_text())
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+FINAL_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+
+ENGINE = {"web", "worker", "dispatcher", "flower"}
+PRODUCTION = {
+    "DEBUG": "false",
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "ALLOWED_HOSTS": "orders.example",
+    "POSTGRES_PASSWORD": "strong",
+    "FLOWER_BASIC_AUTH": "operator:strong",
+}
+
+
+def instruction(name: str) -> str:
+    """What the final stage of the Dockerfile says after the name, the last time."""
+    return re.findall(rf"^{name} (.*)$", FINAL_STAGE, re.MULTILINE)[-1]
+
+
+def options(argv: list[str]) -> list[str]:
+    """The command without the interpreter and without where to listen."""
+    text = " ".join(argv[argv.index("-m") :])
+    return re.sub(r"--(bind|port|address)[= ]\S+ ?", "", text).split()
+
+
+def environment(service: str, dot_env: dict[str, str]) -> dict[str, str]:
+    """What the service is started with when `.env` holds these; "" where it is told nothing."""
+
+    def interpolate(text: str) -> str:
+        return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: dot_env.get(m[1]) or m[2], text)
+
+    return {
+        name: dot_env.get(name, "") if value is None else interpolate(str(value))
+        for name, value in SERVICES[service]["environment"].items()
+    }
+
+
+def check(service: str, dot_env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`manage.py check`, which the image runs before anything else."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment(service, dot_env)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_compose_file_follows_the_compose_specification() -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(COMPOSE)
+
+
+def test_the_schema_notices_a_misspelt_key() -> None:
+    services = {**SERVICES, "web": {**SERVICES["web"], "heathcheck": {}}}
+
+    with pytest.raises(jsonschema.ValidationError, match="heathcheck"):
+        jsonschema.Draft202012Validator(SCHEMA).validate({**COMPOSE, "services": services})
+
+
+def test_all_services_are_there() -> None:
+    assert set(SERVICES) == {"postgres", "redis", "migrate"} | ENGINE
+
+
+@pytest.mark.parametrize("name", sorted(ENGINE))
+def test_engine_waits_for_healthy_servers_and_the_migrated_database(name: str) -> None:
+    conditions = {on: how["condition"] for on, how in SERVICES[name]["depends_on"].items()}
+
+    assert conditions == {
+        "postgres": "service_healthy",
+        "redis": "service_healthy",
+        "migrate": "service_completed_successfully",
+    }
+
+
+def test_migrate_runs_once_on_a_healthy_database() -> None:
+    migrate = SERVICES["migrate"]
+
+    assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert migrate["restart"] == "no"
+    assert migrate["command"] == ["python", "manage.py", "migrate", "--noinput"]
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"migrate", "web"}))
+def test_service_has_a_health_check_of_its_own(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+
+
+def test_web_is_checked_by_the_image() -> None:
+    assert "healthcheck" not in SERVICES["web"]
+    assert "/health/live" in instruction("HEALTHCHECK")
+
+
+def test_dispatcher_is_healthy_while_the_leader_lock_is_held() -> None:
+    assert f"objid = {LEADER_LOCK} " in SERVICES["dispatcher"]["healthcheck"]["test"][-1]
+
+
+def test_postgres_is_not_taken_for_ready_while_it_is_initialised() -> None:
+    assert "127.0.0.1" in SERVICES["postgres"]["healthcheck"]["test"]
+
+
+def test_postgres_18_keeps_its_data_in_a_volume() -> None:
+    assert SERVICES["postgres"]["image"] == "postgres:18"
+    assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+    assert "postgres" in COMPOSE["volumes"]
+
+
+def test_only_web_and_flower_are_published_and_on_loopback() -> None:
+    published = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
+
+    assert published == {
+        "web": ["127.0.0.1:${PORT:-3000}:3000"],
+        "flower": ["127.0.0.1:${FLOWER_PORT:-5555}:5555"],
+    }
+
+
+def test_images_are_pinned() -> None:
+    for name in ("postgres", "redis"):
+        assert re.search(r":\d", SERVICES[name]["image"])
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {
+        "python:3.11-slim-bookworm"
+    }
+
+
+def test_one_service_builds_the_image_that_all_run() -> None:
+    assert [name for name, each in SERVICES.items() if "build" in each] == ["migrate"]
+    assert len({SERVICES[name]["image"] for name in {"migrate"} | ENGINE}) == 1
+
+
+def test_processes_run_as_they_do_locally() -> None:
+    worker = [*WORKER, "-n", "worker1@%h"]
+    flower = [*CELERY, "flower", "--logging=warning"]
+
+    assert options(json.loads(instruction("CMD"))) == options(
+        [*DAPHNE, "orderengine.asgi:application"]
+    )
+    assert options(SERVICES["worker"]["command"]) == options(worker)
+    assert options(SERVICES["flower"]["command"]) == options(flower)
+
+
+def test_worker_has_time_to_finish_its_orders() -> None:
+    assert SERVICES["worker"]["stop_grace_period"] == "20s"
+
+
+def test_all_processes_share_one_environment() -> None:
+    flower = environment("flower", {})
+
+    assert flower.pop("FLOWER_BASIC_AUTH").partition(":")[2]
+    for name in ENGINE - {"flower"}:
+        assert environment(name, {}) == flower
+
+
+def test_nothing_opens_flower_to_everyone() -> None:
+    assert "UNAUTHENTICATED" not in json.dumps(COMPOSE)
+
+
+@pytest.mark.parametrize("dot_env", [{}, PRODUCTION], ids=["nothing set", "production"])
+def test_stack_starts(dot_env: dict[str, str]) -> None:
+    done = check("web", dot_env)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS"])
+def test_production_refuses_to_start_without(missing: str) -> None:
+    done = check("web", {**PRODUCTION, missing: ""})
+
+    assert done.returncode == 1
+    assert missing in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_image_is_built_for_production() -> None:
+    assert "DEBUG=false" in instruction("ENV")
+    assert "requirements-dev" not in DOCKERFILE
+    assert set(re.findall(r"^COPY (?!--from)(.+) \S+$", FINAL_STAGE, re.MULTILINE)) == {
+        "manage.py",
+        "orderengine",
+        "orders",
+        "dex",
+    }
+
+
+def test_image_does_not_run_as_root() -> None:
+    assert instruction("USER") == "10001:10001"
+
+
+def test_build_context_holds_only_what_is_copied() -> None:
+    everything, *kept = (ROOT / ".dockerignore").read_text().split()
+
+    assert everything == "*"
+    assert {line for line in kept if line.startswith("!")} == {
+        "!requirements.txt",
+        "!constraints.txt",
+        "!manage.py",
+        "!orderengine",
+        "!orders",
+        "!dex",
+    }
