@@ -74,7 +74,7 @@ def set_defaults(parser: LocustArgumentParser) -> None:
     )
 
 
-events.init_command_line_parser.add_listener(set_defaults)
+events.init_command_line_parser.add_listener(set_defaults)  # type: ignore[no-untyped-call]
 
 
 class Trader(HttpUser):

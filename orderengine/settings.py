@@ -78,6 +78,7 @@ if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
     "CONN_MAX_AGE": 0,
+    "CONN_HEALTH_CHECKS": True,
     "OPTIONS": {
         "connect_timeout": 2,
         "options": "-c statement_timeout=5000 -c lock_timeout=3000",

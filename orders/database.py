@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+import psycopg
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
@@ -48,8 +49,12 @@ def rows(sql: str, params: dict[str, Any]) -> list[Row]:
 
     Raises psycopg.OperationalError while PostgreSQL is away.
     """
-    with pool().connection() as conn:
-        found: list[Row] = conn.execute(sql, params).fetchall()
+    try:
+        with pool().connection() as conn:
+            found: list[Row] = conn.execute(sql, params).fetchall()
+    except (psycopg.OperationalError, psycopg.InterfaceError):
+        pool().drain()  # PostgreSQL may have restarted: its other connections are dead as well
+        raise
     return found
 
 

@@ -59,8 +59,7 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
     while True:
         try:
             with socket:
-                subscribe(socket, reached, everything=order_id is None)
-                yield from read(socket, reached)
+                yield from read(socket, reached, everything=order_id is None)
         except ConnectionClosed as closed:
             place = f" after seq {reached[order_id]}" if order_id is not None else ""
             print(f"connection lost{place} ({closed}), connecting again", flush=True)
@@ -89,10 +88,12 @@ def subscribe(socket: ClientConnection, reached: dict[str, int], *, everything: 
         socket.send(json.dumps({"type": "subscribe", "orderId": order_id, "afterSeq": seq}))
 
 
-def read(socket: ClientConnection, reached: dict[str, int]) -> Iterator[Event]:
+def read(socket: ClientConnection, reached: dict[str, int], *, everything: bool) -> Iterator[Event]:
     """Raises ConnectionClosed, and CommandError for a refusal."""
     while True:
         frame: Event = json.loads(socket.recv())
+        if frame["type"] == "hello":
+            subscribe(socket, reached, everything=everything)
         if frame["type"] == "error" and frame["status"] < 500:
             raise CommandError(f"{frame['code']}: {frame['detail']}")
         if frame["type"] == "error":
@@ -129,7 +130,7 @@ def news(event: Event) -> str:
             text = "taken over by another worker"
         case "building":
             offers = ", ".join(offer(quote) for quote in data["quotes"])
-            text = f"{data['venue']} of {offers}; {data['reason']['text']}"
+            text = f"{data['venue']}; prices {offers}; {data['reason']['text']}"
         case "submitted":
             text = f"tx {data['txHash']}"
         case "confirmed":
