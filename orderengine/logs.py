@@ -18,7 +18,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     render: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=20)]
+        else [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=14, sort_keys=False)]
     )
     return {
         "version": 1,
@@ -49,8 +49,10 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "daphne": {"level": "WARNING"},
             "django": {"handlers": [], "level": "INFO"},
             "django.request": {"filters": ["bugs"]},
+            "django.security.DisallowedHost": {"filters": ["one_line"]},
             "django.channels.server": {"level": "WARNING"},
             "tornado.access": {"level": "WARNING"},
+            "flower.inspector": {"level": "ERROR"},
         },
     }
 

@@ -52,6 +52,11 @@ if not DEBUG:
         raise ImproperlyConfigured(
             f"ALLOWED_HOSTS={','.join(ALLOWED_HOSTS)!r}: name the hosts this API is served under"
         )
+    for name in ("DATABASE_URL", "FLOWER_BASIC_AUTH"):
+        if "insecure" in os.environ.get(name, ""):
+            raise ImproperlyConfigured(
+                f"{name} has the password of the development stack: set another for production"
+            )
     if not API_AUTH_REQUIRED:
         raise ImproperlyConfigured(
             "API_AUTH_REQUIRED=false would open the API to everyone: only with DEBUG=true"

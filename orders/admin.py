@@ -8,8 +8,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from orders import render
-from orders.events import iso
 from orders.models import Order, OrderEvent
+
+admin.site.site_header = admin.site.site_title = "Order Execution Engine"
+admin.site.index_title = "Operations"
+admin.site.enable_nav_sidebar = False  # the list needs the width
 
 COLOURS = {
     "confirmed": "#1a7f37",
@@ -19,6 +22,16 @@ COLOURS = {
     "pending": "#9a6700",
 }
 IN_EXECUTION_COLOUR = "#0969da"
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+EVENT_TABLE = (
+    '<table style="width:100%"><thead><tr><th>seq</th><th>status</th><th>attempt</th>'
+    "<th>at</th><th>after</th><th>data</th></tr></thead><tbody>{}</tbody></table>"
+)
+EVENT_ROW = (
+    "<tr><td>{}</td><td>{}</td><td>{}</td>"
+    '<td style="white-space:nowrap">{}</td><td style="white-space:nowrap">{}</td>'
+    '<td style="overflow-wrap:anywhere">{}</td></tr>'
+)
 
 
 def badge(status: str) -> SafeString:
@@ -28,7 +41,7 @@ def badge(status: str) -> SafeString:
 
 @admin.register(Order)
 class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
-    list_display = ["id", "state", "pair", "amount", "venue", "attempt", "created_at", "took"]
+    list_display = ["id", "state", "order", "venue", "attempt", "created", "took"]
     list_filter = ["status", "venue", "failure_code", "created_at"]
     search_fields = ["=id", "=client_order_id", "=tx_hash"]
     search_help_text = "order id, client order id or transaction hash, whole"
@@ -36,29 +49,19 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
     list_per_page = 50
     show_full_result_count = False
     fieldsets = [
-        (
-            None,
-            {"fields": ["id", "state", "pair", "amount", "slippage", "client_order_id", "owner"]},
-        ),
+        (None, {"fields": ["id", "state", "order", "slippage", "client_order_id", "owner"]}),
         ("Events", {"fields": ["timeline"]}),
         (
             "Execution",
             {
                 "fields": [
-                    *(
-                        "venue",
-                        "expected_price",
-                        "executed_price",
-                        "received",
-                        "minimum",
-                        "paid_fee",
-                    ),
-                    *("realized_slippage", "tx_hash", "failure_code", "failure_message"),
+                    *("venue", "expected_price", "executed_price", "received", "minimum"),
+                    *("paid_fee", "realized_slippage", "transaction"),
+                    *("failure_code", "failure_message"),
                 ]
             },
         ),
-        ("Engine", {"fields": ["attempt", "seq", "fence", "lease_until", "next_attempt_at"]}),
-        ("Times", {"fields": ["created_at", "started_at", "updated_at", "completed_at", "took"]}),
+        ("Engine", {"fields": ["attempt", "fence", "lease_until", "next_attempt_at", "took"]}),
     ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -74,13 +77,14 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
     def state(self, order: Order) -> SafeString:
         return badge(order.status)
 
-    @admin.display
-    def pair(self, order: Order) -> str:
-        return f"{order.token_in} → {order.token_out}"
+    @admin.display(description="order")
+    def order(self, order: Order) -> str:
+        paid = render.amount(order.token_in, order.amount_in)
+        return f"{paid} {order.token_in} → {order.token_out}".replace(" ", NO_BREAK_SPACE)
 
-    @admin.display
-    def amount(self, order: Order) -> str:
-        return f"{render.amount(order.token_in, order.amount_in)} {order.token_in}"
+    @admin.display(description="created", ordering="id")
+    def created(self, order: Order) -> str:
+        return f"{order.created_at:%Y-%m-%d %H:%M:%S}".replace(" ", NO_BREAK_SPACE)
 
     @admin.display(description="slippage tolerance")
     def slippage(self, order: Order) -> str:
@@ -96,21 +100,23 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
 
     @admin.display(description="amount out")
     def received(self, order: Order) -> str | None:
-        return render.amount(order.token_out, order.amount_out)
+        return of_token(render.amount(order.token_out, order.amount_out), order.token_out)
 
     @admin.display(description="minimum amount out")
     def minimum(self, order: Order) -> str | None:
-        return render.amount(order.token_out, order.min_amount_out)
+        return of_token(render.amount(order.token_out, order.min_amount_out), order.token_out)
 
     @admin.display(description="fee")
     def paid_fee(self, order: Order) -> str | None:
-        return (
-            f"{render.amount(order.fee_token, order.fee)} {order.fee_token}" if order.fee else None
-        )
+        return of_token(render.amount(order.fee_token, order.fee), order.fee_token)
 
     @admin.display
     def realized_slippage(self, order: Order) -> str | None:
         return render.realized_slippage(order)
+
+    @admin.display(description="transaction hash")
+    def transaction(self, order: Order) -> SafeString:
+        return format_html('<span style="overflow-wrap:anywhere">{}</span>', order.tx_hash or "-")
 
     @admin.display(description="took")
     def took(self, order: Order) -> str | None:
@@ -118,17 +124,17 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
             return None
         return f"{(order.completed_at - order.created_at).total_seconds():.2f} s"
 
-    @admin.display(description="")
+    @admin.display(description="with the time since the one before")
     def timeline(self, order: Order) -> SafeString:
-        """Every event with the time since the one before it."""
         events = list(order.events.order_by("seq"))
-        earlier = [events[0], *events] if events else []
-        rows = [row(event, before) for before, event in zip(earlier, events, strict=False)]
-        return format_html(
-            "<table><thead><tr><th>seq</th><th>status</th><th>attempt</th><th>at</th>"
-            "<th>after</th><th>data</th></tr></thead><tbody>{}</tbody></table>",
-            format_html_join("", "<tr>" + "<td>{}</td>" * 6 + "</tr>", rows),
-        )
+        rows = [
+            row(event, before) for before, event in zip(events[:1] + events, events, strict=False)
+        ]
+        return format_html(EVENT_TABLE, format_html_join("", EVENT_ROW, rows))
+
+
+def of_token(amount: str | None, symbol: str) -> str | None:
+    return None if amount is None else f"{amount} {symbol}"
 
 
 def row(event: OrderEvent, before: OrderEvent) -> tuple[Any, ...]:
@@ -137,7 +143,7 @@ def row(event: OrderEvent, before: OrderEvent) -> tuple[Any, ...]:
         event.seq,
         badge(event.status),
         event.attempt,
-        iso(event.created_at),
+        f"{event.created_at:%H:%M:%S.%f}"[:-3],
         f"{after:.3f} s",
         summary(event.data),
     )

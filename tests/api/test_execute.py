@@ -14,7 +14,7 @@ from orders import events
 from orders.tasks import execute_order
 from tests.api.http import EXECUTE, ORDER_ID, TIMESTAMP, execute, order_body, placed, stored_orders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("swept")
 
 
 def stored(client: Client, order_id: str) -> dict[str, Any]:

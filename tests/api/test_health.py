@@ -13,7 +13,7 @@ from orders.models import Status
 from tests import factories
 from tests.api.http import order_body, placed, pointers, post, problem, stored_orders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("swept")
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from dex import tokens
 from orders import database, execution
 from tests.api.http import basic, execute, order_body, placed, pointers, problem, stored_orders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("swept")
 
 
 def test_a_repeat_gets_the_first_answer_again(client: Client) -> None:
@@ -114,7 +114,7 @@ def test_without_an_id_every_post_is_a_new_order(client: Client) -> None:
     assert len(stored_orders()) == 2
 
 
-def test_twenty_at_once_make_one_order(transactional_db: None) -> None:
+def test_twenty_at_once_make_one_order() -> None:
     together = Barrier(20)
 
     def send(_: int) -> HttpResponse:
@@ -134,7 +134,7 @@ def test_twenty_at_once_make_one_order(transactional_db: None) -> None:
     assert database.row(count, {}) == {"count": 1, "seq": 1}
 
 
-def test_of_twenty_different_orders_with_one_id_one_wins(transactional_db: None) -> None:
+def test_of_twenty_different_orders_with_one_id_one_wins() -> None:
     together = Barrier(20)
 
     def send(number: int) -> HttpResponse:

@@ -10,15 +10,19 @@ from psycopg_pool import PoolTimeout
 from orders import database, placement, queries, views
 from tests.api.http import EXECUTE, basic, execute, placed, post, problem, stored_orders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("swept")
 
 PATHS = ["/", "/nope", "/api", "/api/", "/api/orders/", "/api/orders/a/b/c", "/health/", "/%00"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("method", ["get", "post", "put", "delete"])
-def test_an_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
-    problem(getattr(client, method)(path), 404, "NOT_FOUND")
+def test_an_unknown_path_is_not_found(client: Client, path: str) -> None:
+    problem(client.get(path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+def test_an_unknown_path_is_not_found_by_any_method(client: Client, method: str) -> None:
+    problem(getattr(client, method)("/api/nope"), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +155,15 @@ def test_credentials_of_nobody_are_refused(client: Client) -> None:
     assert response["WWW-Authenticate"].startswith("Basic")
 
 
-@pytest.mark.parametrize("header", ["Basic", "Basic !", "Basic YQ==", "Basic a b", "Basic YQBhOmI="])
+@pytest.mark.parametrize("header", ["Basic", "Basic !", "Basic YQ==", "Basic a b"])
 def test_malformed_credentials_are_refused(client: Client, header: str) -> None:
     problem(client.get("/api/orders", headers={"Authorization": header}), 401, "NOT_AUTHENTICATED")
+
+
+def test_credentials_with_a_nul_are_refused(client: Client) -> None:
+    nul = basic(User(username="a\0b"))
+
+    problem(client.get("/api/orders", headers={"Authorization": nul}), 401, "NOT_AUTHENTICATED")
 
 
 def test_a_session_alone_does_not_place_an_order_from_another_page(

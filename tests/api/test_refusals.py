@@ -1,13 +1,11 @@
 """POST /api/orders/execute: what is refused, where the pointer points, and that no row is made."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from dex import tokens
-from orders import database
 from tests.api.http import (
     EXECUTE,
     execute,
@@ -17,17 +15,7 @@ from tests.api.http import (
     stored_orders,
 )
 
-SWEEP = """
-WITH e AS (DELETE FROM orders_orderevent), t AS (DELETE FROM orders_tally)
-DELETE FROM orders_order RETURNING id
-"""
-
-
-@pytest.fixture(autouse=True)
-def swept(db: None) -> Iterator[None]:
-    """No transaction covers the engine's rows: an order that should not be there is removed."""
-    yield
-    database.rows(SWEEP, {})
+pytestmark = pytest.mark.usefixtures("swept")
 
 
 def refused(client: Client, body: Any) -> dict[str, Any]:

@@ -186,12 +186,20 @@ def test_stack_starts(dot_env: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS"])
-def test_production_refuses_to_start_without(missing: str) -> None:
-    done = check("web", {**PRODUCTION, missing: ""})
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ("SECRET_KEY", "SECRET_KEY"),
+        ("ALLOWED_HOSTS", "ALLOWED_HOSTS"),
+        ("POSTGRES_PASSWORD", "DATABASE_URL"),
+        ("FLOWER_BASIC_AUTH", "FLOWER_BASIC_AUTH"),
+    ],
+)
+def test_production_refuses_to_start_without(missing: str, named: str) -> None:
+    done = check("flower", {**PRODUCTION, missing: ""})
 
     assert done.returncode == 1
-    assert missing in done.stderr
+    assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -135,7 +135,7 @@ def banner(env: Mapping[str, str], flower_port: int) -> str:
     body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":"1.5","slippage":0.01}'
     lines = [
         "",
-        f"API      {base_url()}/api/docs",
+        f"API      {base_url()}/api/orders",
         f"admin    {base_url()}/admin/    {login}",
         f"Flower   http://{HOST}:{flower_port}/    {login}" if flower_port else "",
         f"health   {base_url()}/health",

@@ -1,0 +1,426 @@
+"""The WebSocket: what a client may say, and the answers."""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from orders import execution
+from tests import factories
+from tests.api.http import ORDER_ID, TIMESTAMP, order_body, stored_orders
+from tests.api.sockets import FINISHED, Socket, refusal, seqs
+
+pytestmark = pytest.mark.usefixtures("swept")
+
+Connect = Callable[..., Awaitable[Socket]]
+UNKNOWN = "ord_1700000000000_abcdefghij"
+
+
+@pytest.fixture
+async def socket(connect: Connect) -> Socket:
+    opened = await connect()
+    await opened.hello()
+    return opened
+
+
+async def place(**changes: Any) -> str:
+    return await asyncio.to_thread(factories.place, **changes)
+
+
+async def execute(order_id: str) -> None:
+    await asyncio.to_thread(execution.execute_order, order_id)
+
+
+async def status_of(order_id: str) -> str:
+    order = await asyncio.to_thread(
+        factories.database.row, "SELECT status FROM orders_order WHERE id = %(id)s", {"id": order_id}
+    )
+    status: str = order["status"]
+    return status
+
+
+async def acknowledged(socket: Socket, action: str) -> dict[str, Any]:
+    frame = await socket.receive()
+    assert (frame["type"], frame["action"]) == ("ack", action), frame
+    return frame
+
+
+async def test_a_ping_is_answered(socket: Socket) -> None:
+    await socket.send(type="ping")
+
+    frame = await socket.receive()
+
+    assert frame["type"] == "pong"
+    assert re.fullmatch(TIMESTAMP, frame["timestamp"])
+
+
+# Subscribing -------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_is_acknowledged_and_replayed(socket: Socket) -> None:
+    order_id = await place()
+
+    await socket.send(type="subscribe", orderId=order_id)
+
+    assert (await acknowledged(socket, "subscribe"))["orderId"] == order_id
+    stored = await socket.events(1)
+    await execute(order_id)
+    live = await socket.events(4)
+    assert [frame["status"] for frame in stored + live] == FINISHED
+    assert [frame["replayed"] for frame in stored + live] == [True] + [False] * 4
+
+
+async def test_a_subscription_may_start_after_a_seq(socket: Socket) -> None:
+    order_id = await place()
+    await execute(order_id)
+
+    await socket.send(type="subscribe", orderId=order_id, afterSeq=3)
+
+    await acknowledged(socket, "subscribe")
+    assert seqs(await socket.events(2)) == [4, 5]
+    assert await socket.until_pong() == []
+
+
+async def test_after_unsubscribing_nothing_more_comes(socket: Socket) -> None:
+    order_id = await place()
+    await socket.send(type="subscribe", orderId=order_id)
+    await acknowledged(socket, "subscribe")
+    await socket.events(1)
+
+    await socket.send(type="unsubscribe", orderId=order_id)
+
+    assert (await acknowledged(socket, "unsubscribe"))["orderId"] == order_id
+    other = await place()
+    await socket.send(type="subscribe", orderId=other)
+    await acknowledged(socket, "subscribe")
+    await execute(order_id)
+    await execute(other)
+    assert {frame["orderId"] for frame in await socket.events(5)} == {other}
+    assert await socket.until_pong() == []
+
+
+async def test_all_orders_are_heard_live(socket: Socket) -> None:
+    before = await place()
+    await socket.send(type="subscribe", scope="all")
+    assert (await acknowledged(socket, "subscribe"))["scope"] == "all"
+
+    order_ids = [await place(), await place()]
+    for order_id in order_ids:
+        await execute(order_id)
+
+    frames = await socket.events(10)
+    assert {frame["replayed"] for frame in frames} == {False}
+    for order_id in order_ids:
+        assert seqs([f for f in frames if f["orderId"] == order_id]) == [1, 2, 3, 4, 5]
+    assert before not in {frame["orderId"] for frame in frames}
+
+
+async def test_an_order_heard_twice_over_is_told_once(socket: Socket) -> None:
+    order_id = await place()
+    await socket.send(type="subscribe", orderId=order_id)
+    await socket.send(type="subscribe", scope="all")
+    await acknowledged(socket, "subscribe")
+    await socket.events(1)
+    await acknowledged(socket, "subscribe")
+
+    await execute(order_id)
+
+    assert seqs(await socket.events(4)) == [2, 3, 4, 5]
+    assert await socket.until_pong() == []
+
+
+async def test_all_orders_are_heard_no_more_after_unsubscribing(socket: Socket) -> None:
+    await socket.send(type="subscribe", scope="all")
+    await acknowledged(socket, "subscribe")
+
+    await socket.send(type="unsubscribe", scope="all")
+
+    assert (await acknowledged(socket, "unsubscribe"))["scope"] == "all"
+    last = await place()
+    await execute(last)
+    await socket.send(type="subscribe", orderId=last)
+    await acknowledged(socket, "subscribe")
+    assert {frame["replayed"] for frame in await socket.events(5)} == {True}
+
+
+async def test_subscribing_to_an_order_that_is_not_there_is_refused(socket: Socket) -> None:
+    await socket.send(type="subscribe", orderId=UNKNOWN)
+
+    await refusal(socket, 404, "NOT_FOUND")
+    assert await socket.until_pong() == []
+
+
+async def test_finished_orders_do_not_use_up_the_socket(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orders.consumers.MAX_FOLLOWED", 2)
+    for _ in range(3):
+        order_id = await place()
+        await execute(order_id)
+        await socket.send(type="subscribe", orderId=order_id)
+        await acknowledged(socket, "subscribe")
+        assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
+
+async def test_too_many_orders_at_once_are_refused(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orders.consumers.MAX_FOLLOWED", 2)
+    order_ids = [await place() for _ in range(3)]
+    for order_id in order_ids[:2]:
+        await socket.send(type="subscribe", orderId=order_id)
+        await acknowledged(socket, "subscribe")
+        await socket.events(1)
+
+    await socket.send(type="subscribe", orderId=order_ids[2])
+
+    await refusal(socket, 429)
+    assert await socket.until_pong() == []
+
+
+# Submitting and cancelling -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", ["1.5", '"1.5"'], ids=["number", "string"])
+async def test_a_submitted_order_is_acknowledged_and_followed(socket: Socket, amount: str) -> None:
+    order = f'{{"tokenIn":"SOL","tokenOut":"USDC","amount":{amount},"slippage":0.005}}'
+    await socket.send_text(f'{{"type":"order.submit","requestId":"r-1","order":{order}}}')
+
+    ack = await acknowledged(socket, "order.submit")
+
+    assert ack["requestId"] == "r-1"
+    assert re.fullmatch(ORDER_ID, ack["orderId"])
+    assert ack["status"] == "pending"
+    assert re.fullmatch(TIMESTAMP, ack["timestamp"])
+    stored = await socket.events(1)
+    assert (stored[0]["data"]["amount"], stored[0]["data"]["slippage"]) == ("1.5", "0.005")
+    await execute(ack["orderId"])
+    assert seqs(stored + await socket.events(4)) == [1, 2, 3, 4, 5]
+
+
+async def test_a_submitted_number_loses_no_digit(socket: Socket) -> None:
+    order = '{"tokenIn":"SOL","tokenOut":"USDC","amount":9007199.254740993}'
+    await socket.send_text(f'{{"type":"order.submit","order":{order}}}')
+
+    await acknowledged(socket, "order.submit")
+
+    assert (await socket.events(1))[0]["data"]["amount"] == "9007199.254740993"
+
+
+async def test_a_submit_repeated_gets_the_first_answer_again(socket: Socket) -> None:
+    order = order_body(clientOrderId="once")
+    await socket.send(type="order.submit", requestId="1", order=order)
+    first = await acknowledged(socket, "order.submit")
+    await socket.events(1)
+
+    await socket.send(type="order.submit", requestId="2", order=order)
+
+    again = await acknowledged(socket, "order.submit")
+    assert again["orderId"] == first["orderId"]
+    assert again["timestamp"] == first["timestamp"]
+    assert await asyncio.to_thread(stored_orders) == [first["orderId"]]
+
+
+async def test_a_repeated_submit_repeats_no_event(socket: Socket) -> None:
+    order = order_body(clientOrderId="once")
+    for _ in range(2):
+        await socket.send(type="order.submit", order=order)
+
+    frames = await socket.until_pong()
+
+    events = [frame for frame in frames if frame["type"] == "order.status"]
+    assert seqs(events) == [1]
+
+
+async def test_an_order_submitted_where_all_are_heard_is_told_once(socket: Socket) -> None:
+    await socket.send(type="subscribe", scope="all")
+    await acknowledged(socket, "subscribe")
+
+    await socket.send(type="order.submit", order=order_body())
+
+    frames = [await socket.receive(), await socket.receive(), *await socket.until_pong()]
+    order_id = next(frame["orderId"] for frame in frames if frame["type"] == "ack")
+    await execute(order_id)
+    while frames[-1].get("status") != "confirmed":
+        frames.append(await socket.receive())
+    events = [frame for frame in frames if frame["type"] == "order.status"]
+    assert seqs(events) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("order", "pointer"),
+    [
+        (order_body(amount="0"), "amount"),
+        (order_body(tokenIn="DOGE"), "tokenIn"),
+        (order_body(limit=1), "limit"),
+        ({}, "tokenIn"),
+    ],
+)
+async def test_a_bad_order_is_refused_and_not_stored(
+    socket: Socket, order: dict[str, Any], pointer: str
+) -> None:
+    await socket.send(type="order.submit", requestId="r-9", order=order)
+
+    frame = await refusal(socket, 400, "VALIDATION")
+    assert any(error["pointer"].endswith(f"/{pointer}") for error in frame["errors"])
+    assert frame["inReplyTo"] == "r-9"
+    assert await asyncio.to_thread(stored_orders) == []
+    assert await socket.until_pong() == []
+
+
+async def test_an_id_submitted_for_another_order_is_refused(socket: Socket) -> None:
+    await socket.send(type="order.submit", order=order_body(clientOrderId="once"))
+    await acknowledged(socket, "order.submit")
+    await socket.events(1)
+
+    await socket.send(type="order.submit", order=order_body(clientOrderId="once", amount="2"))
+
+    await refusal(socket, 409, "CLIENT_ORDER_ID_REUSED")
+
+
+async def test_a_waiting_order_is_cancelled(socket: Socket) -> None:
+    order_id = await place()
+
+    await socket.send(type="order.cancel", orderId=order_id)
+
+    ack = await acknowledged(socket, "order.cancel")
+    assert (ack["orderId"], ack["status"]) == (order_id, "cancelled")
+    assert await status_of(order_id) == "cancelled"
+
+
+async def test_a_followed_order_that_is_cancelled_is_told(connect: Connect) -> None:
+    order_id = await place()
+    socket = await connect(f"?orderId={order_id}")
+    await socket.hello()
+    await socket.events(1)
+    other = await connect()
+    await other.hello()
+
+    await other.send(type="order.cancel", orderId=order_id)
+
+    (frame,) = await socket.events(1)
+    assert (frame["status"], frame["seq"]) == ("cancelled", 2)
+    assert await socket.close_code() == 1000
+
+
+async def test_an_order_that_has_left_pending_is_not_cancelled(socket: Socket) -> None:
+    order_id = await place()
+    await execute(order_id)
+
+    await socket.send(type="order.cancel", orderId=order_id)
+
+    await refusal(socket, 409)
+    assert await status_of(order_id) == "confirmed"
+
+
+async def test_an_order_that_is_not_there_is_not_cancelled(socket: Socket) -> None:
+    await socket.send(type="order.cancel", orderId=UNKNOWN)
+
+    await refusal(socket, 404, "NOT_FOUND")
+
+
+# What is wrong with a frame ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ",
+        "{",
+        "null",
+        "[]",
+        "5",
+        '"ping"',
+        "{}",
+        '{"type":null}',
+        '{"type":5}',
+        '{"type":["ping"]}',
+        '{"type":{"ping":1}}',
+        '{"type":"PING"}',
+        '{"type":"__init__"}',
+        '{"type":"ping","type":"ping"}',
+        '{"type":"ping","extra":1}',
+        '{"type":"subscribe"}',
+        '{"type":"subscribe","orderId":""}',
+        '{"type":"subscribe","orderId":["a"]}',
+        '{"type":"subscribe","orderId":"a","scope":"all"}',
+        '{"type":"subscribe","scope":"everything"}',
+        '{"type":"subscribe","orderId":"a","afterSeq":-1}',
+        '{"type":"subscribe","orderId":"a","afterSeq":"x"}',
+        '{"type":"subscribe","orderId":"a","afterSeq":1e9999999999999999999}',
+        '{"type":"subscribe","orderId":"a\\u0000"}',
+        '{"type":"unsubscribe"}',
+        '{"type":"order.cancel"}',
+        '{"type":"order.submit"}',
+        '{"type":"order.submit","order":null}',
+        '{"type":"order.submit","order":[]}',
+        '{"type":"order.submit","order":"x"}',
+        '{"type":"order.submit","order":{"amount":NaN}}',
+        pytest.param('{"type":' + "[" * 100_000, id="deep"),
+        pytest.param('{"type":"subscribe","orderId":"' + "x" * 100_000 + '"}', id="long"),
+        pytest.param(
+            '{"type":"order.submit","order":{"amount":' + "[" * 850 + "]" * 850 + "}}",
+            id="deep-order",
+        ),
+    ],
+)
+async def test_a_wrong_frame_is_answered_and_the_socket_stays(socket: Socket, text: str) -> None:
+    await socket.send_text(text)
+
+    await refusal(socket, 400)
+    assert await socket.until_pong() == []
+
+
+@pytest.mark.parametrize("order_id", ["\\ud800", "ord_\\udfff"])
+async def test_half_a_surrogate_is_no_order(socket: Socket, order_id: str) -> None:
+    await socket.send_text(f'{{"type":"subscribe","orderId":"{order_id}"}}')
+
+    frame = await socket.receive()
+    assert (frame["type"], frame["status"] in {400, 404}) == ("error", True)
+    assert await socket.until_pong() == []
+
+
+@pytest.mark.parametrize("data", [b"\x00\xff", json.dumps({"type": "ping"}).encode()])
+async def test_a_binary_frame_is_answered_and_the_socket_stays(socket: Socket, data: bytes) -> None:
+    await socket.send_bytes(data)
+
+    await refusal(socket, 400)
+    assert await socket.until_pong() == []
+
+
+async def test_a_hundred_wrong_frames_leave_the_socket_open(socket: Socket) -> None:
+    for _ in range(100):
+        await socket.send_text("nonsense")
+
+    frames = await socket.until_pong()
+
+    assert [frame["type"] for frame in frames] == ["error"] * 100
+
+
+async def test_a_fault_of_ours_is_an_error_frame_without_a_word_of_it(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("the secret inside")
+
+    monkeypatch.setattr("orders.intake.place", broken)
+    await socket.send(type="order.submit", requestId="r", order=order_body())
+
+    frame = await refusal(socket, 500, "INTERNAL")
+    assert "secret" not in json.dumps(frame)
+    assert await socket.until_pong() == []
+
+
+async def test_every_few_seconds_there_is_a_heartbeat(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orders.consumers.HEARTBEAT_SECONDS", 0.02)
+    socket = await connect()
+    await socket.hello()
+
+    frames = [await socket.receive() for _ in range(3)]
+
+    assert [frame["type"] for frame in frames] == ["heartbeat"] * 3
