@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test up load check format watch
+.PHONY: help demo test up load check format watch newman
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,11 +23,11 @@ load: .venv/installed ## RATE=100 orders a minute for DURATION=1m against HOST
 	@ORDERS_PER_MINUTE=$(RATE) RUN_TIME=$(DURATION) \
 		$(BIN)/locust -f locustfiles/orders.py --headless --host $(HOST)
 
+newman: .venv/installed ## the Postman collection against HOST
+	@npx --yes newman@6.2.2 run docs/postman/order-engine.postman_collection.json --env-var baseUrl=$(HOST)
+
 test: .venv/installed ## the tests, with coverage of orders and dex
-	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+	$(BIN)/pytest --cov
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings
 	$(BIN)/ruff check

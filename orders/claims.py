@@ -34,8 +34,9 @@ FROM orders_swap WHERE order_id = %(id)s AND state = 'live'
 
 
 def claim(order_id: str) -> Order | None:
-    """The order, leased to the caller under a new fence, or None: not runnable now.
+    """The order, leased to the caller under a new fence; None when nothing may run now.
 
+    Where this order may not run, but another may, it is the first of those: a hint is never wasted.
     A pending or abandoned order is `routing` afterwards; one abandoned in `submitted` stays there.
     """
     found = database.row(CLAIM, {"id": order_id, **limits(), "lease": settings.ORDER_LEASE_SECONDS})

@@ -8,6 +8,7 @@ import threading
 import time
 
 import psycopg
+import redis
 import structlog
 
 from orders import claims, database, hints, lifecycle
@@ -65,15 +66,27 @@ class Dispatcher:
             expire(order)
         now = time.monotonic()
         self._hinted = {k: at for k, at in self._hinted.items() if now - at < REPEAT_SECONDS}
+        found = [order_id for order_id in claims.runnable() if order_id not in self._hinted]
         sent = 0
-        for order_id in claims.runnable():
-            if order_id in self._hinted:
-                continue
+        for order_id in found[: self._hints_wanted(len(found))]:
             if not hints.send(order_id):
                 break
             self._hinted[order_id] = now
             sent += 1
         return sent
+
+    def _hints_wanted(self, runnable: int) -> int:
+        """As many as Redis does not hold already: each hint lets one order run, whichever it names.
+
+        Without this the hints of a backlog would be repeated faster than workers take them.
+        """
+        if runnable == 0:
+            return 0
+        try:
+            return max(0, runnable - hints.waiting())
+        except redis.RedisError as error:
+            log.warning("dispatcher.redis_away", error=str(error))
+            return 0
 
 
 def expire(order: Order) -> None:

@@ -4,7 +4,9 @@ import queue
 import threading
 from functools import cache
 
+import redis
 import structlog
+from django.conf import settings
 from kombu.exceptions import OperationalError
 
 from orders.tasks import execute_order
@@ -24,6 +26,14 @@ def send(order_id: str) -> bool:
         log.warning("hint.failed", order_id=order_id, error=str(error))
         return False
     return True
+
+
+def waiting() -> int:
+    """How many hints Redis holds that no worker has taken. Raises redis.RedisError."""
+    with redis.Redis.from_url(
+        settings.CELERY_BROKER_URL, socket_connect_timeout=0.5, socket_timeout=1
+    ) as broker:
+        return int(broker.llen(settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
 def send_soon(order_id: str) -> None:

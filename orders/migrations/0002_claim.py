@@ -26,37 +26,35 @@ LANGUAGE sql STABLE AS $$
 $$
 """
 
-# Fresh orders start in order of creation; a retry waits for older retries only, because it has had
-# its start and must not wait for the window of starts.
-MAY_START = """
-CREATE FUNCTION orders_may_start(o orders_order, concurrency int, starts int) RETURNS boolean
-LANGUAGE plpgsql AS $$
+# Abandoned orders first: they hold a place already. Then retries, which have had their start and
+# need a place only. Then fresh orders, in order of creation.
+RUNNABLE = """
+CREATE FUNCTION orders_runnable(concurrency int, starts int, most int) RETURNS SETOF text
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    fresh boolean := o.started_at IS NULL;
-    room int;
-    older int;
+    room record;
+    retries int;
 BEGIN
-    IF concurrency = 0 AND (starts = 0 OR NOT fresh) THEN
-        RETURN true;
-    END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('orders_claim'));
-    SELECT CASE WHEN fresh THEN least(places, starts_left) ELSE places END
-    INTO room FROM orders_room(concurrency, starts);
-    IF room <= 0 THEN
-        RETURN false;
-    END IF;
-    SELECT count(*) INTO older FROM (
-        SELECT FROM orders_order w
-        WHERE w.status = 'pending' AND w.id < o.id
-          AND w.next_attempt_at <= clock_timestamp()
-          AND (fresh OR w.started_at IS NOT NULL)
-          AND (w.deadline_at IS NULL OR w.deadline_at > clock_timestamp())
-        LIMIT room
-    ) waiting;
-    RETURN older < room;
+    RETURN QUERY SELECT id::text FROM orders_order
+        WHERE status IN ('routing', 'building', 'submitted') AND lease_until <= clock_timestamp()
+        ORDER BY id LIMIT most;
+    SELECT * INTO room FROM orders_room(concurrency, starts);
+    RETURN QUERY SELECT id::text FROM orders_order
+        WHERE status = 'pending' AND started_at IS NOT NULL
+          AND next_attempt_at <= clock_timestamp()
+          AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+        ORDER BY id LIMIT least(greatest(room.places, 0), most);
+    GET DIAGNOSTICS retries = ROW_COUNT;
+    RETURN QUERY SELECT id::text FROM orders_order
+        WHERE status = 'pending' AND started_at IS NULL
+          AND next_attempt_at <= clock_timestamp()
+          AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+        ORDER BY id LIMIT least(greatest(least(room.places - retries, room.starts_left), 0), most);
 END $$
 """
 
+# The wanted order if it may run now, else the first that may: a hint is never wasted while there
+# is work and room, and nobody overtakes an older order. One claim at a time where limits hold.
 CLAIM = """
 CREATE FUNCTION orders_claim(wanted text, concurrency int, starts int, lease interval)
 RETURNS TABLE (claimed orders_order, previous_status text)
@@ -64,19 +62,24 @@ LANGUAGE plpgsql AS $$
 DECLARE
     o orders_order;
     moment timestamptz;
+    candidate text;
 BEGIN
-    SELECT * INTO o FROM orders_order WHERE id = wanted FOR NO KEY UPDATE SKIP LOCKED;
-    IF NOT FOUND THEN
-        RETURN;
-    ELSIF o.status IN ('routing', 'building', 'submitted') THEN
-        IF o.lease_until > clock_timestamp() THEN
-            RETURN;
-        END IF;
-    ELSIF o.status <> 'pending'
-        OR o.next_attempt_at > clock_timestamp()
-        OR o.deadline_at <= clock_timestamp()
-        OR NOT orders_may_start(o, concurrency, starts)
-    THEN
+    IF concurrency > 0 OR starts > 0 THEN
+        PERFORM pg_advisory_xact_lock(hashtext('orders_claim'));
+    END IF;
+    FOR candidate IN
+        SELECT id FROM orders_runnable(concurrency, starts, 32) WITH ORDINALITY r(id, rank)
+        ORDER BY id <> wanted, rank
+    LOOP
+        SELECT * INTO o FROM orders_order
+        WHERE id = candidate
+          AND (status = 'pending' AND next_attempt_at <= clock_timestamp()
+               OR status IN ('routing', 'building', 'submitted')
+                  AND lease_until <= clock_timestamp())
+        FOR NO KEY UPDATE SKIP LOCKED;
+        EXIT WHEN FOUND;
+    END LOOP;
+    IF o.id IS NULL THEN
         RETURN;
     END IF;
 
@@ -102,38 +105,12 @@ BEGIN
 END $$
 """
 
-# Abandoned orders first: they hold a place already.
-RUNNABLE = """
-CREATE FUNCTION orders_runnable(concurrency int, starts int, most int) RETURNS SETOF text
-LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    room record;
-    retries int;
-BEGIN
-    RETURN QUERY SELECT id::text FROM orders_order
-        WHERE status IN ('routing', 'building', 'submitted') AND lease_until <= clock_timestamp()
-        ORDER BY id LIMIT most;
-    SELECT * INTO room FROM orders_room(concurrency, starts);
-    RETURN QUERY SELECT id::text FROM orders_order
-        WHERE status = 'pending' AND started_at IS NOT NULL
-          AND next_attempt_at <= clock_timestamp()
-        ORDER BY id LIMIT least(greatest(room.places, 0), most);
-    GET DIAGNOSTICS retries = ROW_COUNT;
-    RETURN QUERY SELECT id::text FROM orders_order
-        WHERE status = 'pending' AND started_at IS NULL
-          AND next_attempt_at <= clock_timestamp()
-          AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
-        ORDER BY id LIMIT least(greatest(least(room.places - retries, room.starts_left), 0), most);
-END $$
-"""
-
 
 class Migration(migrations.Migration):
     dependencies = [("orders", "0001_initial")]
 
     operations = [
         migrations.RunSQL(ROOM, "DROP FUNCTION orders_room"),
-        migrations.RunSQL(MAY_START, "DROP FUNCTION orders_may_start"),
-        migrations.RunSQL(CLAIM, "DROP FUNCTION orders_claim"),
         migrations.RunSQL(RUNNABLE, "DROP FUNCTION orders_runnable"),
+        migrations.RunSQL(CLAIM, "DROP FUNCTION orders_claim"),
     ]

@@ -1,4 +1,5 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from django.contrib.auth.models import User
@@ -7,22 +8,9 @@ from pytest_django import Settings
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.views import APIView
 
-from orders import database
+from orders.events import channel_layer
 from tests.api.http import PASSWORD
 from tests.api.sockets import PATH, Socket
-
-SWEEP = """
-WITH e AS (DELETE FROM orders_orderevent), s AS (DELETE FROM orders_swap),
-    t AS (DELETE FROM orders_tally)
-DELETE FROM orders_order RETURNING id
-"""
-
-
-@pytest.fixture
-def swept(db: None) -> Iterator[None]:
-    """For tests whose rows are all the engine's own: far cheaper than a flush of every table."""
-    yield
-    database.rows(SWEEP, {})
 
 
 @pytest.fixture
@@ -32,18 +20,19 @@ def client() -> Client:
 
 
 @pytest.fixture
-def make_user(transactional_db: None, settings: Settings) -> Callable[[str], User]:
+def make_user(no_orders: None, settings: Settings) -> Callable[..., User]:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    return lambda name: User.objects.create_user(name, password=PASSWORD)
+    User.objects.all().delete()
+    return lambda name, **rights: User.objects.create_user(name, password=PASSWORD, **rights)
 
 
 @pytest.fixture
-def alice(make_user: Callable[[str], User]) -> User:
+def alice(make_user: Callable[..., User]) -> User:
     return make_user("alice")
 
 
 @pytest.fixture
-def bob(make_user: Callable[[str], User]) -> User:
+def bob(make_user: Callable[..., User]) -> User:
     return make_user("bob")
 
 
@@ -66,5 +55,21 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Socket]]]:
         return socket
 
     yield open_socket
-    for socket in opened:
-        await socket.disconnect()
+    try:
+        for socket in opened:
+            await socket.disconnect()
+    finally:
+        await stop_everything()
+
+
+async def stop_everything() -> None:
+    """Ends the tasks that live as long as the process: the loop of this test ends now.
+
+    Redis's client may swallow a cancellation, so one is not enough.
+    """
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.1)
+    await channel_layer().flush()

@@ -28,8 +28,8 @@ class Socket:
         accepted, _ = await self._wire.connect(PATIENCE)
         assert accepted
 
-    async def receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
-        frame: dict[str, Any] = await self._wire.receive_json_from(timeout)
+    async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
+        frame: dict[str, Any] = await self._wire.receive_json_from(seconds)
         return frame
 
     async def hello(self) -> dict[str, Any]:
@@ -46,10 +46,10 @@ class Socket:
     async def send_bytes(self, data: bytes) -> None:
         await self._wire.send_to(bytes_data=data)
 
-    async def events(self, count: int, timeout: float = PATIENCE) -> list[dict[str, Any]]:
+    async def events(self, count: int, seconds: float = PATIENCE) -> list[dict[str, Any]]:
         """The next frames, each an event."""
-        async with asyncio.timeout(timeout):
-            frames = [await self.receive(timeout) for _ in range(count)]
+        async with asyncio.timeout(seconds):
+            frames = [await self.receive(seconds) for _ in range(count)]
         assert [frame["type"] for frame in frames] == ["order.status"] * count, frames
         return frames
 
@@ -69,7 +69,8 @@ class Socket:
         return code
 
     async def disconnect(self) -> None:
-        await self._wire.disconnect(timeout=PATIENCE)
+        if not self._wire.future.done():
+            await self._wire.disconnect(timeout=PATIENCE)
 
 
 async def refusal(socket: Socket, status: int, code: str | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from orders import events
 from orders.tasks import execute_order
 from tests.api.http import EXECUTE, ORDER_ID, TIMESTAMP, execute, order_body, placed, stored_orders
 
-pytestmark = pytest.mark.usefixtures("swept")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def stored(client: Client, order_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from orders.models import Status
 from tests import factories
 from tests.api.http import order_body, placed, pointers, post, problem, stored_orders
 
-pytestmark = pytest.mark.usefixtures("swept")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +93,7 @@ def test_one_failing_check_is_not_ready(
     assert response.json()["checks"][failing] != "ok"
 
 
-def test_without_a_worker_health_says_so(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_worker_health_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PING_SECONDS", 0.1)
 
     response = client.get("/health")

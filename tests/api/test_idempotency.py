@@ -14,7 +14,7 @@ from dex import tokens
 from orders import database, execution
 from tests.api.http import basic, execute, order_body, placed, pointers, problem, stored_orders
 
-pytestmark = pytest.mark.usefixtures("swept")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def test_a_repeat_gets_the_first_answer_again(client: Client) -> None:

@@ -13,14 +13,35 @@ from orders.models import Status
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, order_body, placed, pointers, post, problem
 
-pytestmark = pytest.mark.usefixtures("swept")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 UNKNOWN = "ord_1700000000000_abcdefghij"
-MEMBERS = set(
-    "orderId clientOrderId orderType tokenIn tokenOut amount slippage status seq attempt venue "
-    "quotes expectedPrice executedPrice amountOut minAmountOut fee priceImpact realizedSlippage "
-    "txHash failure createdAt updatedAt completedAt".split()
-)
+MEMBERS = {
+    "orderId",
+    "clientOrderId",
+    "orderType",
+    "tokenIn",
+    "tokenOut",
+    "amount",
+    "slippage",
+    "status",
+    "seq",
+    "attempt",
+    "venue",
+    "quotes",
+    "expectedPrice",
+    "executedPrice",
+    "amountOut",
+    "minAmountOut",
+    "fee",
+    "priceImpact",
+    "realizedSlippage",
+    "txHash",
+    "failure",
+    "createdAt",
+    "updatedAt",
+    "completedAt",
+}
 DECIMAL = r"-?\d+(\.\d+)?"
 
 
@@ -242,9 +263,7 @@ def test_an_empty_list_is_a_list(client: Client) -> None:
         ("createdBefore=2000-01-01T00:00:00Z", set()),
     ],
 )
-def test_a_filter_finds_the_orders_it_names(
-    client: Client, query: str, matching: set[str]
-) -> None:
+def test_a_filter_finds_the_orders_it_names(client: Client, query: str, matching: set[str]) -> None:
     made = {
         "waiting": placed(client, order_body(clientOrderId="mine:1")),
         "done": placed(client),

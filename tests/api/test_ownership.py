@@ -6,7 +6,7 @@ from django.test import Client
 
 from tests.api.http import EXECUTE, basic, execute, order_body, placed, post, problem, stored_orders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def as_user(user: User | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tests.api.http import (
     stored_orders,
 )
 
-pytestmark = pytest.mark.usefixtures("swept")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def refused(client: Client, body: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, order_body, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
 
-pytestmark = pytest.mark.usefixtures("swept")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 Connect = Callable[..., Awaitable[Socket]]
 UNKNOWN = "ord_1700000000000_abcdefghij"
@@ -36,7 +36,9 @@ async def execute(order_id: str) -> None:
 
 async def status_of(order_id: str) -> str:
     order = await asyncio.to_thread(
-        factories.database.row, "SELECT status FROM orders_order WHERE id = %(id)s", {"id": order_id}
+        factories.database.row,
+        "SELECT status FROM orders_order WHERE id = %(id)s",
+        {"id": order_id},
     )
     status: str = order["status"]
     return status

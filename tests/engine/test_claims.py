@@ -123,8 +123,11 @@ def test_an_abandoned_order_holds_its_place_until_it_is_taken_over(limits: Any) 
     abandoned, waiting = order_in(Status.ROUTING), place()
     end_lease(abandoned.id)
 
+    taken = claims.claim(waiting)
+
+    assert taken is not None
+    assert (taken.id, load(waiting).status) == (abandoned.id, Status.PENDING)
     assert claims.claim(waiting) is None
-    assert claims.claim(abandoned.id) is not None
 
 
 def test_no_more_first_starts_than_the_limit_in_any_minute(limits: Any) -> None:
@@ -150,18 +153,28 @@ def test_a_retry_needs_a_place_but_no_start(limits: Any) -> None:
     limits(concurrency=2, starts=1)
 
     assert claims.runnable() == [retried.id]
+    taken = claims.claim(fresh)
+    assert taken is not None
+    assert taken.id == retried.id
     assert claims.claim(fresh) is None
-    assert claims.claim(retried.id) is not None
 
 
 def test_a_newer_order_does_not_overtake_an_older_one(limits: Any) -> None:
     limits(concurrency=2)
     order_ids = sorted(place() for _ in range(4))
 
-    assert claims.claim(order_ids[2]) is None
-    assert claims.claim(order_ids[1]) is not None
-    assert claims.claim(order_ids[2]) is None
-    assert claims.claim(order_ids[0]) is not None
+    claimed = [claims.claim(order_id) for order_id in reversed(order_ids)]
+
+    assert [order.id for order in claimed if order] == order_ids[:2]
+
+
+def test_a_hint_for_an_order_that_may_not_run_starts_the_next_that_may(limits: Any) -> None:
+    finished, waiting = order_in(Status.CONFIRMED), place()
+
+    claimed = claims.claim(finished.id)
+
+    assert claimed is not None
+    assert claimed.id == waiting
 
 
 def test_a_limit_of_zero_is_no_limit(limits: Any) -> None:

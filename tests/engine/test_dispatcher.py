@@ -5,6 +5,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import redis
 
 from orders import database, dispatcher, lifecycle
 from orders.dispatcher import Dispatcher
@@ -21,6 +22,7 @@ def hinted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     monkeypatch.setattr("orders.hints.send", lambda order_id: sent.append(order_id) or True)
     monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    monkeypatch.setattr("orders.hints.waiting", lambda: 0)
     return sent
 
 
@@ -68,10 +70,36 @@ def test_abandoned_orders_come_before_waiting_ones(hinted: list[str]) -> None:
     assert hinted == [abandoned.id, waiting]
 
 
+def test_no_more_hints_are_sent_than_redis_lacks(
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_ids = sorted(place() for _ in range(5))
+    monkeypatch.setattr("orders.hints.waiting", lambda: 3)
+
+    assert Dispatcher().tick() == 2
+    assert hinted == order_ids[:2]
+
+
+def test_a_redis_that_is_away_is_asked_again(
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place()
+    found = Dispatcher()
+
+    def away() -> int:
+        raise redis.ConnectionError("refused")
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr("orders.hints.waiting", away)
+        assert found.tick() == 0
+    assert found.tick() == 1
+    assert hinted == [order_id]
+
+
 def test_an_order_is_hinted_again_when_redis_did_not_take_it(
+    hinted: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
     answers = iter([False, True])
     monkeypatch.setattr("orders.hints.send", lambda order_id: next(answers))
     place()

@@ -1,0 +1,117 @@
+"""Each reader of the environment: what it takes, and that a wrong value names its variable."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from orderengine import environment as read
+
+NAME = "ORDERS_TEST_VALUE"
+LEVELS = ("debug", "info")
+
+READERS: dict[str, Callable[[], Any]] = {
+    "integer": lambda: read.integer(NAME, 7),
+    "at least one": lambda: read.integer(NAME, 7, minimum=1),
+    "number": lambda: read.number(NAME, 7.0),
+    "flag": lambda: read.flag(NAME, default=True),
+    "choice": lambda: read.choice(NAME, "info", LEVELS),
+    "names": lambda: read.names(NAME, ["a"]),
+    "range": lambda: read.millisecond_range(NAME, (1, 2)),
+    "rate": lambda: read.rate(NAME, "20/s"),
+}
+DEFAULTS = {
+    "integer": 7,
+    "at least one": 7,
+    "number": 7.0,
+    "flag": True,
+    "choice": "info",
+    "names": ["a"],
+    "range": (1, 2),
+    "rate": "20/s",
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_unset_has_its_default(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    monkeypatch.delenv(NAME, raising=False)
+
+    assert READERS[reader]() == DEFAULTS[reader]
+    assert not read.isset(NAME)
+
+
+@pytest.mark.parametrize("reader", [name for name in READERS if name != "rate"])
+def test_what_is_empty_has_its_default(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    monkeypatch.setenv(NAME, "")
+
+    assert READERS[reader]() == DEFAULTS[reader]
+    assert not read.isset(NAME)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_rate_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(NAME, text)
+
+    assert READERS["rate"]() is None
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "value"),
+    [
+        ("integer", "0", 0),
+        ("integer", "12", 12),
+        ("at least one", "1", 1),
+        ("number", "0", 0.0),
+        ("number", "0.5", 0.5),
+        ("number", "3", 3.0),
+        *[("flag", text, True) for text in ("1", "true", "True", "yes", "on", " TRUE ")],
+        *[("flag", text, False) for text in ("0", "false", "False", "no", "off")],
+        ("choice", "debug", "debug"),
+        ("choice", "INFO", "info"),
+        ("names", "a.example", ["a.example"]),
+        ("names", " a , b,,c ", ["a", "b", "c"]),
+        ("range", "0", (0, 0)),
+        ("range", "2000", (2000, 2000)),
+        ("range", "2000-3000", (2000, 3000)),
+        ("range", "5-5", (5, 5)),
+        ("rate", "20/s", "20/s"),
+        ("rate", "100/m", "100/m"),
+        ("rate", "1.5/h", "1.5/h"),
+        ("rate", "10", "10"),
+    ],
+)
+def test_a_good_value_is_read(
+    monkeypatch: pytest.MonkeyPatch, reader: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(NAME, text)
+
+    assert READERS[reader]() == value
+    assert read.isset(NAME)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [
+        *[("integer", text) for text in ("ten", "1.5", "-1", "1e3", "10 orders", "0x10")],
+        *[("at least one", text) for text in ("0", "-1")],
+        *[("number", text) for text in ("x", "-1", "-0.1", "nan", "inf", "-inf", "1,5")],
+        *[("flag", text) for text in ("maybe", "2", "tru", "-")],
+        *[("choice", text) for text in ("verbose", "infos", "1")],
+        *[("range", text) for text in ("fast", "3000-2000", "-5", "1-2-3", "1.5", "2000..3000")],
+        *[("rate", text) for text in ("fast", "20/d", "/s", "-1/s", "20 / s", "20/s/s", "1e3/s")],
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, reader: str, text: str
+) -> None:
+    monkeypatch.setenv(NAME, text)
+
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        READERS[reader]()
+
+    message = str(refusal.value)
+    assert NAME in message
+    assert repr(text) in message
+    assert "expected" in message
+    assert "\n" not in message

@@ -1,0 +1,243 @@
+"""Amounts, prices and slippage as strings: exact, plain, never a float."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dex import tokens
+from dex.types import Leg, Quote, QuoteFailure, Reason, Route, SwapRequest
+from orders import render
+from orders.models import FailureCode, Order
+
+U64_MAX = 2**64 - 1
+
+
+def an_order(**changes: Any) -> Order:
+    moment = datetime(2025, 11, 8, 10, 30, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "id": "ord_1762597800000_abcdefghij",
+        "order_type": "market",
+        "token_in": "SOL",
+        "token_out": "USDC",
+        "amount_in": 1_500_000_000,
+        "slippage_bps": 100,
+        "status": "pending",
+        "seq": 1,
+        "attempt": 1,
+        "venue": "",
+        "fee_token": "",
+        "tx_hash": "",
+        "failure_code": "",
+        "failure_message": "",
+        "created_at": moment,
+        "updated_at": moment,
+    }
+    return Order(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("0", "0"),
+        ("0.000", "0"),
+        ("-0", "0"),
+        ("1E+3", "1000"),
+        ("1E-8", "0.00000001"),
+        ("1.500", "1.5"),
+        ("100", "100"),
+        ("-0.00012300", "-0.000123"),
+        ("123456789012.3", "123456789012.3"),
+    ],
+)
+def test_a_number_has_no_exponent_and_no_trailing_zeros(number: str, text: str) -> None:
+    assert render.plain(Decimal(number)) == text
+
+
+@pytest.mark.parametrize(
+    ("points", "text"),
+    [(1, "0.0001"), (100, "0.01"), (50, "0.005"), (1234, "0.1234"), (5000, "0.5")],
+)
+def test_basis_points_are_a_fraction(points: int, text: str) -> None:
+    assert render.fraction(points) == text
+
+
+@pytest.mark.parametrize(
+    ("symbol", "units", "text"),
+    [
+        ("SOL", 1_500_000_000, "1.5"),
+        ("SOL", 1, "0.000000001"),
+        ("SOL", 100_000_000_000, "100"),
+        ("SOL", U64_MAX, "18446744073.709551615"),
+        ("SOL", Decimal(U64_MAX), "18446744073.709551615"),
+        ("BONK", U64_MAX, "184467440737095.51615"),
+        ("USDC", 0, "0"),
+        ("USDC", 142_310_000, "142.31"),
+        ("USDC", None, None),
+    ],
+)
+def test_an_amount_is_in_whole_tokens_exactly(symbol: str, units: Any, text: str | None) -> None:
+    assert render.amount(symbol, units) == text
+
+
+@pytest.mark.parametrize(
+    ("order", "received", "text"),
+    [
+        ({}, 214_000_000, "142.666666667"),
+        ({}, 225_000_000, "150"),
+        ({}, None, None),
+        ({"amount_in": 1_000_000_000}, 1, "0.000001"),
+        ({"amount_in": 3_000_000_000}, 1, "0.000000333333333333"),
+        ({"token_in": "BONK", "token_out": "SOL", "amount_in": 100_000}, 93, "0.000000093"),
+        (
+            {"token_in": "USDC", "token_out": "BONK", "amount_in": 1},
+            U64_MAX,
+            "184467440737000000000",
+        ),
+    ],
+)
+def test_a_price_is_token_out_per_token_in_with_twelve_digits(
+    order: dict[str, Any], received: int | None, text: str | None
+) -> None:
+    assert render.price(an_order(**order), received) == text
+
+
+@pytest.mark.parametrize(
+    ("expected", "received", "text"),
+    [
+        (214_000_000, 214_000_000, "0"),
+        (200_000_000, 199_000_000, "0.005"),
+        (200_000_000, 201_000_000, "-0.005"),
+        (3, 2, "0.33333333"),
+        (214_000_000, None, None),
+        (None, 214_000_000, None),
+    ],
+)
+def test_realized_slippage_is_the_part_that_did_not_arrive(
+    expected: int | None, received: int | None, text: str | None
+) -> None:
+    order = an_order(expected_amount_out=expected, amount_out=received)
+
+    assert render.realized_slippage(order) == text
+
+
+def test_a_moment_is_utc_with_milliseconds() -> None:
+    east = timezone(timedelta(hours=2))
+
+    assert render.moment(datetime(2025, 11, 8, 12, 30, tzinfo=east)) == "2025-11-08T10:30:00.000Z"
+    assert (
+        render.moment(datetime(2025, 11, 8, 10, 30, 0, 123_999, tzinfo=UTC))
+        == "2025-11-08T10:30:00.123Z"
+    )
+    assert render.moment(None) is None
+
+
+def test_a_waiting_order_shows_null_for_what_is_not_known() -> None:
+    shown = render.order_json(an_order(), [])
+
+    unknown = "clientOrderId venue expectedPrice executedPrice amountOut minAmountOut fee"
+    unknown += " priceImpact realizedSlippage txHash failure completedAt"
+    assert {shown[name] for name in unknown.split()} == {None}
+    assert (shown["amount"], shown["slippage"], shown["quotes"]) == ("1.5", "0.01", [])
+    assert shown["createdAt"] == "2025-11-08T10:30:00.000Z"
+
+
+def test_a_confirmed_order_shows_its_execution() -> None:
+    order = an_order(
+        status="confirmed",
+        venue="raydium",
+        expected_amount_out=214_000_000,
+        min_amount_out=211_860_000,
+        amount_out=213_900_000,
+        fee=4_500_000,
+        fee_token="SOL",
+        price_impact=Decimal("0.0001000000"),
+        tx_hash="5sig",
+        completed_at=datetime(2025, 11, 8, 10, 30, 3, tzinfo=UTC),
+    )
+
+    shown = render.order_json(order, [{"venue": "raydium"}])
+
+    expected = {
+        "venue": "raydium",
+        "quotes": [{"venue": "raydium"}],
+        "expectedPrice": "142.666666667",
+        "executedPrice": "142.6",
+        "amountOut": "213.9",
+        "minAmountOut": "211.86",
+        "fee": "0.0045",
+        "priceImpact": "0.0001",
+        "realizedSlippage": "0.00046729",
+        "txHash": "5sig",
+        "completedAt": "2025-11-08T10:30:03.000Z",
+    }
+    assert {name: shown[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("code", list(FailureCode))
+def test_a_failure_says_whether_a_new_order_may_succeed(code: FailureCode) -> None:
+    passing = {"QUOTE_UNAVAILABLE", "SLIPPAGE_EXCEEDED", "TX_REJECTED", "TX_EXPIRED"}
+    order = an_order(failure_code=code.value, failure_message="why")
+
+    assert render.failure_json(order) == {
+        "code": code.value,
+        "message": "why",
+        "retryable": code.value in passing,
+    }
+
+
+def a_quote(venue: str, amount_out: int) -> Quote:
+    return Quote(
+        venue=venue,
+        amount_in=1_500_000_000,
+        amount_out=amount_out,
+        min_amount_out=amount_out * 99 // 100,
+        fee=3_750_000,
+        fee_token=tokens.SOL,
+        mid_price=Decimal("143.123456789012345678"),
+        effective_price=Decimal("142.670000000000000000"),
+        price_impact=Decimal("0.000123456789"),
+        block_height=900,
+    )
+
+
+def test_a_route_shows_the_decision_and_all_it_was_made_on() -> None:
+    request = SwapRequest(
+        token_in=tokens.SOL, token_out=tokens.USDC, amount_in=1_500_000_000, slippage_bps=100
+    )
+    best = a_quote("raydium", 214_000_000)
+    late = QuoteFailure(venue="meteora", code="QUOTE_UNAVAILABLE", detail="no answer")
+    route = Route(
+        request=request,
+        legs=(Leg(venue="raydium", quote=best),),
+        quotes=(best,),
+        failures=(late,),
+        reason=Reason.OTHER_TIMED_OUT,
+        explanation="Raydium returns 214.000000 USDC",
+    )
+
+    assert render.route_json(route) == {
+        "venue": "raydium",
+        "reason": {"code": "OTHER_TIMED_OUT", "text": "Raydium returns 214.000000 USDC"},
+        "quotes": [
+            {
+                "venue": "raydium",
+                "amountOut": "214",
+                "minAmountOut": "211.86",
+                "effectivePrice": "142.67",
+                "midPrice": "143.123456789",
+                "priceImpact": "0.00012346",
+                "fee": "0.00375",
+                "feeToken": "SOL",
+                "blockHeight": 900,
+            },
+            {
+                "venue": "meteora",
+                "error": {"code": "QUOTE_UNAVAILABLE", "detail": "no answer"},
+            },
+        ],
+        "expectedPrice": "142.666666667",
+        "expectedAmountOut": "214",
+        "minAmountOut": "211.86",
+    }

@@ -1,0 +1,213 @@
+"""Settings as an environment makes them: safe in production, or refused with one clear line."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+ROOT = Path(__file__).parents[2]
+SECRET_KEY = "wO3vTqk9ZkD1x0bNf7Ue5Yh2Rj8Lp4Sa6Gc_iMEXdHV-tKzQyBnCsFuWrJ"
+PRODUCTION = {
+    "DEBUG": "false",
+    "SECRET_KEY": SECRET_KEY,
+    "ALLOWED_HOSTS": "api.example.com",
+    "DATABASE_URL": "postgres://orders:long-random@db.example.com:5432/orders",
+    "REDIS_URL": "redis://redis.example.com:6379/0",
+}
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no stack runs, and that names nothing of this test run."""
+    return {"DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+
+
+def settings(environ: dict[str, str]) -> dict[str, Any]:
+    with mock.patch.dict(os.environ, environ, clear=True):
+        return runpy.run_path(str(ROOT / "orderengine" / "settings.py"))
+
+
+def refusal(environ: dict[str, str]) -> str:
+    with pytest.raises(ImproperlyConfigured) as refused:
+        settings(environ)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def without(environ: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names}
+
+
+# Production --------------------------------------------------------------------------------------
+
+
+def test_production_is_closed_by_default(nowhere: dict[str, str]) -> None:
+    made = settings({**nowhere, **PRODUCTION})
+
+    assert made["DEBUG"] is False
+    assert made["API_AUTH_REQUIRED"] is True
+    permissions = made["REST_FRAMEWORK"]["DEFAULT_PERMISSION_CLASSES"]
+    assert permissions == ["rest_framework.permissions.IsAuthenticated"]
+    assert made["ALLOWED_HOSTS"] == ["api.example.com"]
+    assert made["SESSION_COOKIE_SECURE"]
+    assert made["CSRF_COOKIE_SECURE"]
+    assert made["DATABASES"]["default"]["HOST"] == "db.example.com"
+    assert made["CELERY_BROKER_URL"] == PRODUCTION["REDIS_URL"]
+
+
+def test_with_both_urls_and_nothing_else_said_it_is_production(nowhere: dict[str, str]) -> None:
+    assert settings({**nowhere, **without(PRODUCTION, "DEBUG")})["DEBUG"] is False
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"])
+def test_production_refuses_to_start_without(nowhere: dict[str, str], name: str) -> None:
+    assert name in refusal({**nowhere, **without(PRODUCTION, name)})
+    assert name in refusal({**nowhere, **PRODUCTION, name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY", "a" * 60),
+        ("SECRET_KEY", "django-insecure-" + SECRET_KEY),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "api.example.com,*"),
+        ("ALLOWED_HOSTS", " , "),
+        ("API_AUTH_REQUIRED", "false"),
+        ("DATABASE_URL", "mysql://orders@db.example.com/orders"),
+        ("DATABASE_URL", "sqlite:///orders.sqlite3"),
+    ],
+)
+def test_production_refuses_an_unsafe_value(nowhere: dict[str, str], name: str, value: str) -> None:
+    assert name in refusal({**nowhere, **PRODUCTION, name: value})
+
+
+def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None:
+    assert "hush" not in refusal({**nowhere, **PRODUCTION, "SECRET_KEY": "hush"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEBUG", "maybe"),
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "70000"),
+        ("LOG_LEVEL", "verbose"),
+        ("QUEUE_CONCURRENCY", "ten"),
+        ("QUEUE_CONCURRENCY", "-1"),
+        ("QUEUE_RATE_LIMIT", "1.5"),
+        ("WORKER_RATE_LIMIT", "fast"),
+        ("ORDER_MAX_ATTEMPTS", "0"),
+        ("ORDER_RETRY_BASE_SECONDS", "soon"),
+        ("ORDER_RETRY_BASE_SECONDS", "nan"),
+        ("DEX_QUOTE_LATENCY_MS", "slow"),
+        ("DEX_QUOTE_LATENCY_MS", "60000"),
+        ("DEX_SWAP_LATENCY_MS", "3000-2000"),
+        ("DEX_SWAP_LATENCY_MS", "some"),
+        ("DEX_FAULTS", "rejected"),
+        ("DEX_FAULTS", "rejected=2"),
+        ("DEX_FAULTS", "explosion=0.1"),
+        ("DEX_FAULTS", "orca.rejected=0.1"),
+        ("API_AUTH_REQUIRED", "perhaps"),
+        ("DATABASE_URL", "junk"),
+        ("DATABASE_URL", "postgres://orders@db.example.com:port/orders"),
+        ("REDIS_URL", "junk"),
+        ("REDIS_URL", "http://redis.example.com"),
+    ],
+)
+@pytest.mark.parametrize("base", [PRODUCTION, {"DEBUG": "true"}], ids=["production", "development"])
+def test_a_wrong_value_is_named_with_its_variable(
+    nowhere: dict[str, str], base: dict[str, str], name: str, value: str
+) -> None:
+    assert name in refusal({**nowhere, **base, name: value})
+
+
+# Development -------------------------------------------------------------------------------------
+
+
+def test_development_is_open_with_nothing_set(nowhere: dict[str, str]) -> None:
+    made = settings(nowhere)
+
+    assert made["DEBUG"] is True
+    assert made["API_AUTH_REQUIRED"] is False
+    permissions = made["REST_FRAMEWORK"]["DEFAULT_PERMISSION_CLASSES"]
+    assert permissions == ["rest_framework.permissions.AllowAny"]
+    assert "*" not in made["ALLOWED_HOSTS"]
+    assert len(made["SECRET_KEY"]) >= 50
+
+
+def test_the_defaults_are_those_of_the_contract(nowhere: dict[str, str]) -> None:
+    made = settings(nowhere)
+
+    assert (made["PORT"], made["LOG_LEVEL"]) == (3000, "info")
+    assert (made["QUEUE_CONCURRENCY"], made["QUEUE_RATE_LIMIT"]) == (10, 100)
+    assert made["WORKER_RATE_LIMIT"] == "20/s"
+    assert (made["ORDER_MAX_ATTEMPTS"], made["ORDER_RETRY_BASE_SECONDS"]) == (3, 1)
+    assert made["DEX"].quote_latency_ms == 200
+    assert made["DEX"].swap_latency_ms == (2000, 3000)
+    assert not made["DEX"].faults.thresholds
+
+
+def test_keys_may_be_required_in_development(nowhere: dict[str, str]) -> None:
+    assert settings({**nowhere, "API_AUTH_REQUIRED": "true"})["API_AUTH_REQUIRED"] is True
+
+
+@pytest.mark.parametrize("forgotten", ["DATABASE_URL", "REDIS_URL"])
+def test_one_url_alone_does_not_open_the_api(nowhere: dict[str, str], forgotten: str) -> None:
+    """A real server with the other one forgotten is no development stack."""
+    assert forgotten in refusal({**nowhere, **without(PRODUCTION, forgotten, "DEBUG")})
+
+
+def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
+    urls = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders"}
+    urls["REDIS_URL"] = "redis://127.0.0.1:6999/0"
+    lines = "".join(f"{name}={value}\n" for name, value in urls.items())
+    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+
+    made = settings(nowhere)
+
+    assert made["DATABASES"]["default"]["PORT"] == 5999
+    assert made["REDIS_URL"] == urls["REDIS_URL"]
+    assert made["DEBUG"] is True
+
+
+# The command line --------------------------------------------------------------------------------
+
+
+def manage(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=50, check=False
+    )
+
+
+def test_a_good_production_environment_passes_the_deployment_check(
+    nowhere: dict[str, str],
+) -> None:
+    done = manage({**nowhere, **PRODUCTION}, "check", "--deploy", "--fail-level", "WARNING")
+
+    assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SECRET_KEY", "short"), ("DEX_FAULTS", "orca.rejected=0.1")]
+)
+def test_a_refusal_is_one_line_and_no_traceback(
+    nowhere: dict[str, str], name: str, value: str
+) -> None:
+    done = manage({**nowhere, **PRODUCTION, name: value}, "check")
+
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert name in done.stderr
