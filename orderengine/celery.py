@@ -15,7 +15,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-class BurstConsumer(Consumer):  # type: ignore[misc]
+class BurstConsumer(Consumer):
     """Applies a task's `rate_limit` with room for a second's worth at once.
 
     Celery's own bucket holds one token. Ten hints that arrive together then wait on ten timers, and

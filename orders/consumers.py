@@ -47,6 +47,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.inbox = Inbox()
         self.following: dict[str, Following] = {}
         self.following_all = False
+        self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
         self.number = presence.opened()
@@ -55,8 +56,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             wanted = connecting.subscription(self.scope)
             await self.say(type="hello", protocol=PROTOCOL, serverTime=iso(datetime.now(UTC)))
             self.start(self.pump(), self.heartbeat())
-            self.close_at_end = wanted is not None
             if wanted is not None:
+                self.close_after = wanted["orderId"]
                 await self.follow(wanted["orderId"], wanted["afterSeq"])
         except Exception as error:  # every refusal is said before the socket closes
             await self.refuse(problem_of(error))
@@ -161,8 +162,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def follow(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
         """Join first, then read: nothing can fall between the two."""
-        if not await in_thread(queries.owned, order_id, self.owner_id):
-            raise no_such_order(order_id)
+        order = await in_thread(self.own_order, order_id)
         if len(self.following) >= MAX_FOLLOWED and order_id not in self.following:
             detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
             raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)
@@ -172,6 +172,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.say(type="ack", action="subscribe", orderId=order_id)
             self.following[order_id] = Following(after)
             await self.read_rows(order_id, replayed=True)
+            if order.status in TERMINAL and after >= order.seq:
+                await self.end(order_id)  # the client had every event before
 
     def unfollow(self, order_id: str) -> None:
         if self.following.pop(order_id, None) is not None:
@@ -209,9 +211,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
         await self.say(**frame)
         following.last = frame["seq"]
         if frame["status"] in TERMINAL:
-            hub().leave(order_group(frame["orderId"]), self.inbox)
-            if self.close_at_end:
-                await self.close(1000)
+            await self.end(frame["orderId"])
+
+    async def end(self, order_id: str) -> None:
+        """No more comes of this order; its seq stays known, `scope: all` must not repeat it."""
+        hub().leave(order_group(order_id), self.inbox)
+        if order_id == self.close_after:
+            await self.close(1000)
 
 
 def no_such_order(order_id: str) -> Problem:

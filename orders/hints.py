@@ -7,7 +7,6 @@ from functools import cache
 import redis
 import structlog
 from django.conf import settings
-from kombu.exceptions import OperationalError
 
 from orders.tasks import execute_order
 
@@ -22,7 +21,7 @@ def send(order_id: str) -> bool:
     try:
         # The order's id is the task's id: Flower shows one line for each order.
         execute_order.apply_async((order_id,), task_id=order_id)
-    except (OperationalError, OSError) as error:
+    except Exception as error:  # whatever the broker does, the order is stored
         log.warning("hint.failed", order_id=order_id, error=str(error))
         return False
     return True

@@ -95,9 +95,12 @@ class Hub:
         members = asyncio.create_task(self._keep_membership(channel))
         _tasks.add(members)
         while True:
-            message = await self._layer.receive(channel)
-            frame = message["frame"]
-            self._ring(Bell(message["group"], frame["orderId"], frame["seq"], frame))
+            try:
+                message = await self._layer.receive(channel)
+                frame = message["frame"]
+                self._ring(Bell(message["group"], frame["orderId"], frame["seq"], frame))
+            except Exception as error:  # a message that is not ours must not end the listening
+                log.warning("hub.message_dropped", error=repr(error))
 
     async def _keep_membership(self, channel: str) -> None:
         while True:

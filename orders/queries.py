@@ -17,10 +17,6 @@ ORDER = """
 SELECT * FROM orders_order
 WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s
 """
-OWNED = """
-SELECT 1 AS found FROM orders_order
-WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s
-"""
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
 STATS = """
 SELECT
@@ -45,10 +41,6 @@ def order(order_id: str, owner_id: int | None) -> Order | None:
     """The owner's order; somebody else's does not exist."""
     found = database.row(ORDER, {"order_id": order_id, "owner_id": owner_id})
     return None if found is None else Order(**found)
-
-
-def owned(order_id: str, owner_id: int | None) -> bool:
-    return database.row(OWNED, {"order_id": order_id, "owner_id": owner_id}) is not None
 
 
 def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]:

@@ -102,3 +102,12 @@ def test_the_stats_count_orders_and_sockets(running: Running) -> None:
             == before["websocket"]["connections"]
         )
     )
+
+
+def test_a_client_that_has_every_event_is_told_that_there_are_no_more(running: Running) -> None:
+    order_id = running.place()
+    hear_to_the_end(f"{running.socket_url}?orderId={order_id}")
+
+    frames, code = hear_to_the_end(f"{running.socket_url}?orderId={order_id}&afterSeq=5")
+
+    assert ([frame["type"] for frame in frames], code) == (["hello"], 1000)
