@@ -22,7 +22,7 @@ class BurstConsumer(Consumer):
     kombu's event loop sleeps a full second after firing ten in a row (`Hub.fire_timers`).
     """
 
-    def bucket_for_task(self, type: Any) -> TokenBucket | None:  # noqa: A002 the overridden name
+    def bucket_for_task(self, type: Any) -> TokenBucket | None:
         bucket = super().bucket_for_task(type)
         return bucket and TokenBucket(bucket.fill_rate, capacity=max(1, int(bucket.fill_rate)))
 

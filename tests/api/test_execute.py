@@ -149,13 +149,14 @@ def test_redis_may_be_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> N
         raise ConnectionError("Redis is away")
 
     monkeypatch.setattr(events, "send", refused)
-    started = time.monotonic()
+    order_ids, took = [], []
+    for _ in range(3):
+        started = time.monotonic()
+        order_ids.append(placed(client))
+        took.append(time.monotonic() - started)
 
-    order_ids = [placed(client) for _ in range(3)]
-
-    took = time.monotonic() - started
     released.set()
-    assert took < 1
+    assert max(took) < 1
     assert stored_orders() == sorted(order_ids)
 
 

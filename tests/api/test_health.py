@@ -1,5 +1,6 @@
 """Health, statistics and quotes."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -123,7 +124,7 @@ def test_an_answer_is_reused_for_a_moment_and_not_for_ever(
     asked: list[int] = []
     monkeypatch.setitem(health.HEALTH, "worker", lambda: asked.append(1))
     now = [1000.0]
-    monkeypatch.setattr(health.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     for _ in range(5):
         client.get("/health")

@@ -1,7 +1,7 @@
 """One order for each client order id, however often and however it is sent."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from threading import Barrier
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from dex import tokens
-from orders import database, execution
+from orders import database, execution, placement
 from tests.api.http import basic, execute, order_body, placed, pointers, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -97,16 +97,23 @@ def test_a_repeat_after_the_end_still_gets_the_first_answer(client: Client) -> N
     assert execute(client, order_body(clientOrderId="once")).json() == first
 
 
-def test_a_repeat_after_the_deadline_still_gets_the_first_answer(client: Client) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=0.3)
-    body = order_body(clientOrderId="once", deadline=soon.isoformat())
-    first = execute(client, body)
-    passed = "SELECT pg_sleep(greatest(0, extract(epoch FROM %(at)s - clock_timestamp()) + 0.05))"
-    database.rows(passed, {"at": soon})
+def test_a_repeat_after_the_deadline_still_gets_the_first_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AnHourLater(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=1)
 
-    again = execute(client, body)
+    in_a_minute = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    first = execute(client, order_body(clientOrderId="once", deadline=in_a_minute))
+    monkeypatch.setattr(placement, "datetime", AnHourLater)
+
+    again = execute(client, order_body(clientOrderId="once", deadline=in_a_minute))
+    another = execute(client, order_body(deadline=in_a_minute))
 
     assert (again.status_code, again.json()) == (201, first.json())
+    assert pointers(problem(another, 400, "VALIDATION")) == {"/deadline"}
 
 
 def test_without_an_id_every_post_is_a_new_order(client: Client) -> None:

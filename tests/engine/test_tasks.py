@@ -1,0 +1,86 @@
+"""The Celery task and the hints that call it."""
+
+import pytest
+from celery import current_app
+from celery.exceptions import Retry
+from celery.worker.consumer import Consumer
+from django.conf import settings
+from kombu.utils.limits import TokenBucket
+
+from orderengine.celery import BurstConsumer
+from orders import execution, hints
+from orders.tasks import execute_order
+from tests.stacks import wait_until
+
+
+def test_a_task_makes_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(execution, "execute_order", called.append)
+
+    execute_order("ord_1")
+
+    assert called == ["ord_1"]
+
+
+@pytest.mark.parametrize(("made", "wait"), [(0, 1), (1, 2)])
+def test_a_failed_attempt_is_hinted_again_with_exponential_backoff(
+    made: int, wait: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(order_id: str) -> None:
+        raise execution.RetryLater("attempt 1 of 3: QUOTE_UNAVAILABLE")
+
+    monkeypatch.setattr(execution, "execute_order", later)
+    task = current_app.tasks[execute_order.name]
+    published: list[dict[str, float]] = []
+    monkeypatch.setattr(task, "retry", lambda exc, **how: published.append(how) or Retry())
+
+    task.push_request(args=("ord_1",), retries=made)
+    try:
+        with pytest.raises(Retry):
+            task.run("ord_1")
+    finally:
+        task.pop_request()
+
+    assert [how["countdown"] for how in published] == [wait]
+
+
+def test_three_attempts_are_two_retries_without_jitter() -> None:
+    assert execute_order.max_retries == settings.ORDER_MAX_ATTEMPTS - 1 == 2
+    assert execute_order.retry_jitter is False
+    assert execute_order.autoretry_for == (execution.RetryLater,)
+    assert execute_order.rate_limit == settings.WORKER_RATE_LIMIT
+
+
+def test_the_rate_limit_has_room_for_a_second_s_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute_order, "rate_limit", "20/s")
+    consumer = BurstConsumer.__new__(BurstConsumer)
+
+    bucket = consumer.bucket_for_task(execute_order)
+
+    assert isinstance(bucket, TokenBucket)
+    assert sum(bucket.can_consume() for _ in range(30)) == 20
+    assert bucket.fill_rate == Consumer.bucket_for_task(consumer, execute_order).fill_rate
+
+
+def test_a_task_without_a_rate_limit_has_no_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute_order, "rate_limit", None)
+
+    assert BurstConsumer.__new__(BurstConsumer).bucket_for_task(execute_order) is None
+
+
+def test_a_hint_waits_in_redis_for_a_worker() -> None:
+    before = hints.waiting()
+
+    assert hints.send("ord_1")
+    hints.send_soon("ord_2")
+
+    wait_until(lambda: hints.waiting() == before + 2, seconds=5)
+
+
+def test_a_hint_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(current_app.tasks[execute_order.name], "apply_async", refused)
+
+    assert hints.send("ord_1") is False
