@@ -24,7 +24,9 @@ load: .venv/installed ## RATE=100 orders a minute for DURATION=1m against HOST
 		$(BIN)/locust -f locustfiles/orders.py --headless --host $(HOST)
 
 newman: .venv/installed ## the Postman collection against HOST
-	@npx --yes newman@6.2.2 run docs/postman/order-engine.postman_collection.json --env-var baseUrl=$(HOST)
+	@npx --yes --loglevel=error newman@6.2.2 run docs/postman/order-engine.postman_collection.json \
+		--color off --reporter-cli-no-banner --reporter-cli-no-success-assertions \
+		--env-var baseUrl=$(HOST)
 
 test: .venv/installed ## the tests, with coverage of orders and dex
 	$(BIN)/pytest --cov

@@ -113,7 +113,8 @@ class Trader(HttpUser):
             check(seen)
         except (WrongAnswer, WebSocketException, OSError) as error:
             last = f"seq {seen[-1]['seq']} {seen[-1]['status']}" if seen else "no event"
-            told = WrongAnswer(f"{order_id} after {last}: {type(error).__name__}: {error}")
+            reason = error if isinstance(error, WrongAnswer) else repr(error)
+            told = WrongAnswer(f"{order_id} after {last}: {reason}")
             self.report("time to confirmed", time.perf_counter() - sent, told)
         else:
             self.report("time to confirmed", ended)

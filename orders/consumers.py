@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 PROTOCOL = 1
 HEARTBEAT_SECONDS = 15.0
 MAX_FOLLOWED = 1000
+RECENT = 100
 # The close code of a refusal, by the status of its problem.
 CLOSE_CODES = {400: 4400, 401: 4401, 403: 4403, 404: 4404, 429: 4429}
 TRY_AGAIN_LATER = 1013
@@ -47,6 +49,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.inbox = Inbox()
         self.following: dict[str, Following] = {}
         self.following_all = False
+        self.ended: deque[str] = deque(maxlen=RECENT)
         self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
@@ -170,8 +173,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         async with self.sending:
             if acknowledge:
                 await self.say(type="ack", action="subscribe", orderId=order_id)
-            self.following[order_id] = Following(after)
-            await self.read_rows(order_id, replayed=True)
+            following = self.following[order_id] = Following(after)
+            await self.read_rows(order_id, following, replayed=True)
             if order.status in TERMINAL and after >= order.seq:
                 await self.end(order_id)  # the client had every event before
 
@@ -192,15 +195,15 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def deliver(self, bell: Bell) -> None:
         following = self.following.get(bell.order_id)
         if following is None:
-            if self.following_all and bell.frame is not None:
+            # The last event of an order that was followed by itself was sent by itself.
+            if self.following_all and bell.frame and bell.order_id not in self.ended:
                 await self.say(**bell.frame)
         elif bell.frame is not None and bell.seq == following.last + 1:
             await self.forward(following, bell.frame)
         elif bell.seq > following.last:
-            await self.read_rows(bell.order_id, replayed=False)
+            await self.read_rows(bell.order_id, following, replayed=False)
 
-    async def read_rows(self, order_id: str, *, replayed: bool) -> None:
-        following = self.following[order_id]
+    async def read_rows(self, order_id: str, following: Following, *, replayed: bool) -> None:
         events: list[Event] = await in_thread(
             queries.events_after, order_id, self.owner_id, following.last
         )
@@ -214,8 +217,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await self.end(frame["orderId"])
 
     async def end(self, order_id: str) -> None:
-        """No more comes of this order; its seq stays known, `scope: all` must not repeat it."""
-        hub().leave(order_group(order_id), self.inbox)
+        """No more comes of this order."""
+        self.unfollow(order_id)
+        self.ended.append(order_id)
         if order_id == self.close_after:
             await self.close(1000)
 

@@ -28,8 +28,8 @@ from orders.models import FailureCode, Order, Status
 log = structlog.get_logger(__name__)
 
 # Seconds between questions to the chain: a fill that is there at once is seen at once.
-POLL_SECONDS = (0.02, 0.05)
-POLL_SECONDS_THEN = 0.1
+POLL_SECONDS = (0.02,)
+POLL_SECONDS_THEN = 0.05
 
 
 class RetryLater(Exception):

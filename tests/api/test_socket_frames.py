@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from orders import execution
 from tests import factories
-from tests.api.http import ORDER_ID, TIMESTAMP, order_body, stored_orders
+from tests.api.http import ORDER_ID, TIMESTAMP, basic, order_body, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -22,6 +23,14 @@ UNKNOWN = "ord_1700000000000_abcdefghij"
 @pytest.fixture
 async def socket(connect: Connect) -> Socket:
     opened = await connect()
+    await opened.hello()
+    return opened
+
+
+@pytest.fixture
+async def hers(connect: Connect, alice: User) -> Socket:
+    """A socket of a new user: nothing of the test before reaches its `scope: all`."""
+    opened = await connect(Authorization=basic(alice))
     await opened.hello()
     return opened
 
@@ -104,48 +113,48 @@ async def test_after_unsubscribing_nothing_more_comes(socket: Socket) -> None:
     assert await socket.until_pong() == []
 
 
-async def test_all_orders_are_heard_live(socket: Socket) -> None:
-    before = await place()
-    await socket.send(type="subscribe", scope="all")
-    assert (await acknowledged(socket, "subscribe"))["scope"] == "all"
+async def test_all_orders_are_heard_live(hers: Socket, alice: User) -> None:
+    before = await place(owner_id=alice.pk)
+    await hers.send(type="subscribe", scope="all")
+    assert (await acknowledged(hers, "subscribe"))["scope"] == "all"
 
-    order_ids = [await place(), await place()]
+    order_ids = [await place(owner_id=alice.pk), await place(owner_id=alice.pk)]
     for order_id in order_ids:
         await execute(order_id)
 
-    frames = await socket.events(10)
+    frames = await hers.events(10)
     assert {frame["replayed"] for frame in frames} == {False}
     for order_id in order_ids:
         assert seqs([f for f in frames if f["orderId"] == order_id]) == [1, 2, 3, 4, 5]
     assert before not in {frame["orderId"] for frame in frames}
 
 
-async def test_an_order_heard_twice_over_is_told_once(socket: Socket) -> None:
-    order_id = await place()
-    await socket.send(type="subscribe", orderId=order_id)
-    await socket.send(type="subscribe", scope="all")
-    await acknowledged(socket, "subscribe")
-    await socket.events(1)
-    await acknowledged(socket, "subscribe")
+async def test_an_order_heard_twice_over_is_told_once(hers: Socket, alice: User) -> None:
+    order_id = await place(owner_id=alice.pk)
+    await hers.send(type="subscribe", orderId=order_id)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    await hers.events(1)
+    await acknowledged(hers, "subscribe")
 
     await execute(order_id)
 
-    assert seqs(await socket.events(4)) == [2, 3, 4, 5]
-    assert await socket.until_pong() == []
+    assert seqs(await hers.events(4)) == [2, 3, 4, 5]
+    assert await hers.until_pong() == []
 
 
-async def test_all_orders_are_heard_no_more_after_unsubscribing(socket: Socket) -> None:
-    await socket.send(type="subscribe", scope="all")
-    await acknowledged(socket, "subscribe")
+async def test_all_orders_are_heard_no_more_after_unsubscribing(hers: Socket, alice: User) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
 
-    await socket.send(type="unsubscribe", scope="all")
+    await hers.send(type="unsubscribe", scope="all")
 
-    assert (await acknowledged(socket, "unsubscribe"))["scope"] == "all"
-    last = await place()
+    assert (await acknowledged(hers, "unsubscribe"))["scope"] == "all"
+    last = await place(owner_id=alice.pk)
     await execute(last)
-    await socket.send(type="subscribe", orderId=last)
-    await acknowledged(socket, "subscribe")
-    assert {frame["replayed"] for frame in await socket.events(5)} == {True}
+    await hers.send(type="subscribe", orderId=last)
+    await acknowledged(hers, "subscribe")
+    assert {frame["replayed"] for frame in await hers.events(5)} == {True}
 
 
 async def test_subscribing_to_an_order_that_is_not_there_is_refused(socket: Socket) -> None:
@@ -237,17 +246,17 @@ async def test_a_repeated_submit_repeats_no_event(socket: Socket) -> None:
     assert seqs(events) == [1]
 
 
-async def test_an_order_submitted_where_all_are_heard_is_told_once(socket: Socket) -> None:
-    await socket.send(type="subscribe", scope="all")
-    await acknowledged(socket, "subscribe")
+async def test_an_order_submitted_where_all_are_heard_is_told_once(hers: Socket) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
 
-    await socket.send(type="order.submit", order=order_body())
+    await hers.send(type="order.submit", order=order_body())
 
-    frames = [await socket.receive(), await socket.receive(), *await socket.until_pong()]
+    frames = [await hers.receive(), await hers.receive(), *await hers.until_pong()]
     order_id = next(frame["orderId"] for frame in frames if frame["type"] == "ack")
     await execute(order_id)
     while frames[-1].get("status") != "confirmed":
-        frames.append(await socket.receive())
+        frames.append(await hers.receive())
     events = [frame for frame in frames if frame["type"] == "order.status"]
     assert seqs(events) == [1, 2, 3, 4, 5]
 

@@ -1,5 +1,7 @@
 """The Celery task and the hints that call it."""
 
+from typing import Any
+
 import pytest
 from celery import current_app
 from celery.exceptions import Retry
@@ -60,6 +62,38 @@ def test_the_rate_limit_has_room_for_a_second_s_worth(monkeypatch: pytest.Monkey
     assert isinstance(bucket, TokenBucket)
     assert sum(bucket.can_consume() for _ in range(30)) == 20
     assert bucket.fill_rate == Consumer.bucket_for_task(consumer, execute_order).fill_rate
+
+
+def test_waiting_messages_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute_order, "rate_limit", "20/s")
+    consumer = BurstConsumer.__new__(BurstConsumer)
+    consumer.timer, consumer._limit_order = Timer(), 0
+    started: list[int] = []
+    consumer._limit_move_to_pool = started.append
+    bucket = consumer.bucket_for_task(execute_order)
+
+    for message in range(40):
+        consumer._limit_task(message, bucket, 1)
+    assert (started, len(consumer.timer.set)) == (list(range(20)), 1)
+
+    bucket._tokens = 5
+    consumer.timer.fire()
+    assert (started, len(consumer.timer.set)) == (list(range(25)), 1)
+
+
+class Timer:
+    """Keeps what is set on it until it is told to fire."""
+
+    def __init__(self) -> None:
+        self.set: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def call_after(self, seconds: float, call: Any, args: tuple[Any, ...], priority: int) -> None:
+        self.set.append((call, args))
+
+    def fire(self) -> None:
+        due, self.set = self.set, []
+        for call, args in due:
+            call(*args)
 
 
 def test_a_task_without_a_rate_limit_has_no_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
