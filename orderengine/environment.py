@@ -28,11 +28,13 @@ def read(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:
         raise ImproperlyConfigured(f"{name}={value!r}: expected {expected} ({error})") from None
 
 
-def integer(name: str, default: int, minimum: int = 0) -> int:
+def integer(name: str, default: int, minimum: int = 0, maximum: int | None = None) -> int:
     def parse(text: str) -> int:
         number = int(text)
         if number < minimum:
             raise ValueError(f"less than {minimum}")
+        if maximum is not None and number > maximum:
+            raise ValueError(f"more than {maximum}")
         return number
 
     return read(name, default, parse, f"a whole number, at least {minimum}")

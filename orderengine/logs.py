@@ -72,7 +72,7 @@ class Bugs(logging.Filter):
     """Passes what was raised; a refusal with a status of its own is the client's to read."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.exc_info is not None
+        return record.levelno >= logging.ERROR and record.exc_info is not None
 
 
 def configure(config: dict[str, Any]) -> None:

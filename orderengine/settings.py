@@ -20,12 +20,13 @@ DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 
 # Unset URLs mean the embedded servers of `manage.py up`, which is development; a running stack
 # tells other commands where they are.
+NOTHING_NAMED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
 EMBEDDED = not (read.isset("DATABASE_URL") and read.isset("REDIS_URL"))
 if EMBEDDED and (DATA_DIR / "stack.env").exists():
     environ.Env.read_env(DATA_DIR / "stack.env")
 
-DEBUG = read.flag("DEBUG", default=EMBEDDED)
-PORT = read.integer("PORT", 3000, minimum=1)
+DEBUG = read.flag("DEBUG", default=NOTHING_NAMED)
+PORT = read.integer("PORT", 3000, minimum=1, maximum=65_535)
 LOG_LEVEL = read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical"))
 
 
@@ -77,9 +78,15 @@ NOT_RUNNING = "postgres://orders@127.0.0.1:1/orders"
 DATABASE_URL = required("DATABASE_URL", development=NOT_RUNNING)
 REDIS_URL = required("REDIS_URL", development="redis://127.0.0.1:1/0")
 
-DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured("DATABASE_URL: expected postgres://user:password@host:port/name")
+DATABASE_FORM = "DATABASE_URL: expected postgres://user:password@host:port/name"
+if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
+    raise ImproperlyConfigured(DATABASE_FORM)
+try:
+    DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+except ValueError as error:
+    raise ImproperlyConfigured(f"{DATABASE_FORM} ({error})") from None
+if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("REDIS_URL: expected redis://host:port/number")
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
     "CONN_MAX_AGE": 0,
@@ -224,6 +231,7 @@ REST_FRAMEWORK = {
         else "rest_framework.permissions.AllowAny"
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "orders.parsing.AlwaysJSON",
+    "UNICODE_JSON": False,  # half a surrogate in a client's text can be answered in ASCII only
     "EXCEPTION_HANDLER": "orders.problems.exception_handler",
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import authenticate as check_password
+from django.db import close_old_connections
 from django.http.request import validate_host
 
 from orders.hub import in_thread
@@ -35,7 +36,10 @@ def check_origin(origin: str | None) -> None:
     """A browser names the page's origin: only our own pages may connect."""
     if origin is None:
         return
-    host = urlsplit(origin).hostname or ""
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        host = ""
     if not validate_host(host, settings.ALLOWED_HOSTS):
         raise Problem(status=403, code="FORBIDDEN", detail=f"Pages of {origin} may not connect.")
 
@@ -47,7 +51,10 @@ def owner_of_credentials(authorization: str) -> int:
         name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise not_authenticated("The Authorization header is malformed.") from None
-    user = check_password(username=name, password=password) if scheme == "Basic" else None
+    try:
+        user = check_password(username=name, password=password) if scheme == "Basic" else None
+    finally:
+        close_old_connections()  # the thread lives on, its connection must not
     if user is None:
         raise not_authenticated("The Authorization header names no user of this engine.")
     return int(user.pk)

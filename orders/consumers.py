@@ -111,7 +111,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         except ValueError as error:
             raise Problem(status=400, code="MALFORMED", detail=f"Not JSON: {error}.") from None
         kind = frame.get("type") if isinstance(frame, dict) else None
-        if kind not in FRAMES:
+        if not isinstance(kind, str) or kind not in FRAMES:
             known = ", ".join(FRAMES)
             detail = f"A JSON object with a known type is expected; known are {known}."
             raise Problem(status=400, code="UNKNOWN_TYPE", detail=detail)
@@ -145,7 +145,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         await self.say(
             type="ack", action="order.submit", requestId=frame.get("requestId"), **answer
         )
-        await self.follow(placed.order_id, 0)
+        if placed.order_id not in (*self.following, *self.ended):  # heard already otherwise
+            await self.follow(placed.order_id, 0)
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
         order: Order = await in_thread(self.own_order, frame["orderId"])
@@ -173,7 +174,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         async with self.sending:
             if acknowledge:
                 await self.say(type="ack", action="subscribe", orderId=order_id)
-            following = self.following[order_id] = Following(after)
+            following = self.following[order_id] = Following(min(after, order.seq))
             await self.read_rows(order_id, following, replayed=True)
             if order.status in TERMINAL and after >= order.seq:
                 await self.end(order_id)  # the client had every event before

@@ -52,6 +52,8 @@ def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     try:
         with pool().connection() as conn:
             found: list[Row] = conn.execute(sql, params).fetchall()
+    except psycopg.errors.QueryCanceled:
+        raise
     except (psycopg.OperationalError, psycopg.InterfaceError):
         pool().drain()  # PostgreSQL may have restarted: its other connections are dead as well
         raise

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import IO, Any, Never
 
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -25,6 +25,8 @@ def loads(text: bytes | str) -> Any:
         )
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+    except InvalidOperation:
+        raise ValueError("a number's exponent is out of range") from None
     except UnicodeDecodeError:
         raise ValueError("the JSON is not UTF-8") from None
 
@@ -42,6 +44,10 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+class TooLarge(APIException):
+    status_code = 413
+
+
 class DecimalJSONParser(BaseParser):
     media_type = "application/json"
 
@@ -53,7 +59,7 @@ class DecimalJSONParser(BaseParser):
     ) -> Any:
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
-            raise ParseError(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
         try:
             return loads(body)
         except ValueError as error:

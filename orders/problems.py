@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -90,10 +91,9 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, exceptions.APIException):
         return of_api_exception(error)
-    if isinstance(error, Http404):
-        return Problem(status=404, code="NOT_FOUND", detail=str(error) or "There is nothing here.")
-    if isinstance(error, PermissionDenied):
-        return Problem(status=403, code="FORBIDDEN", detail=str(error) or "Not allowed.")
+    if isinstance(error, Http404 | PermissionDenied):
+        status = 404 if isinstance(error, Http404) else 403
+        return Problem(status=status, code=CODES[status], detail=str(error) or CODES[status])
     if isinstance(error, DATABASE_AWAY):
         log.warning("database.away", error=str(error).strip())
         return Problem(
@@ -103,6 +103,9 @@ def problem_of(error: Exception) -> Problem:
             "with the same clientOrderId if it places an order.",
             headers={"Retry-After": "2"},
         )
+    if isinstance(error, psycopg.DataError | DataError):
+        detail = "The request has a character that cannot be stored."
+        return Problem(status=400, code="VALIDATION", detail=detail)
     log.error("request.bug", exc_info=error)
     return Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")
 
@@ -161,6 +164,7 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     return response(Problem(status=400, code="BAD_REQUEST", detail="The request is malformed."))
 
 
+@csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return response(Problem(status=404, code="NOT_FOUND", detail=f"There is no {request.path}."))
 

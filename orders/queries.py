@@ -1,5 +1,6 @@
 """What views and sockets read. Every read of an order names its owner."""
 
+import re
 from typing import Any
 
 from django.db.models import QuerySet
@@ -7,6 +8,8 @@ from django.db.models import QuerySet
 from orders import database
 from orders.events import Event
 from orders.models import Order, OrderEvent, Status
+
+ORDER_ID = re.compile(r"ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 
 EVENTS = """
 SELECT order_id, %(owner_id)s::int AS owner_id, seq, status, previous_status, attempt, created_at,
@@ -39,6 +42,8 @@ def orders_of(owner_id: int | None) -> QuerySet[Order]:
 
 def order(order_id: str, owner_id: int | None) -> Order | None:
     """The owner's order; somebody else's does not exist."""
+    if not ORDER_ID.fullmatch(order_id):
+        return None
     found = database.row(ORDER, {"order_id": order_id, "owner_id": owner_id})
     return None if found is None else Order(**found)
 
@@ -57,7 +62,7 @@ def quotes_of(order_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
     """The quotes of each order's newest routing decision."""
     building = OrderEvent.objects.filter(order_id__in=order_ids, status=Status.BUILDING)
     newest_last = building.order_by("order_id", "seq").values_list("order_id", "data")
-    return {order_id: data["quotes"] for order_id, data in newest_last}
+    return {order_id: data.get("quotes", []) for order_id, data in newest_last}
 
 
 def queue_stats() -> dict[str, int]:

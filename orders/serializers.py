@@ -1,7 +1,7 @@
 """The requests a client may send: what each field may be, and the sentence when it is not."""
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any
 
 from rest_framework import serializers
@@ -11,9 +11,10 @@ from dex.types import SwapRequest, Token
 from orders.models import OrderType, Status, VenueName
 from orders.placement import OrderRequest
 
-NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?")
+NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?", re.ASCII)
 CLIENT_ORDER_ID = r"^[A-Za-z0-9_.:-]{1,64}\Z"
 MAX_EXPONENT = 40
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 class TokenField(serializers.Field[Token, str, str, Any]):
@@ -71,7 +72,7 @@ class QuoteRequestSerializer(Strict):
 
     def validate_slippage(self, value: Decimal) -> int:
         """In basis points."""
-        points = value * 10_000
+        points = value.scaleb(4, EXACT)
         if points != points.to_integral_value() or not 0 < points <= 5_000:
             raise serializers.ValidationError(
                 "A fraction above 0 and up to 0.5 in whole basis points is expected, such as 0.01.",
@@ -108,6 +109,7 @@ class OrderRequestSerializer(QuoteRequestSerializer):
     clientOrderId = serializers.RegexField(
         CLIENT_ORDER_ID,
         required=False,
+        trim_whitespace=False,
         error_messages={"invalid": "1 to 64 of the characters A-Z a-z 0-9 _ . : - are expected."},
     )
     deadline = serializers.DateTimeField(required=False)
@@ -197,7 +199,7 @@ class SubscriptionFrame(Strict):
 class SubmitFrame(Strict):
     type = serializers.CharField()
     requestId = serializers.CharField(max_length=64, required=False)
-    order = serializers.JSONField()  # checked as the body of a POST
+    order = serializers.DictField()  # checked as the body of a POST
 
 
 # The frames a client may send, by their type.

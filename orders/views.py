@@ -65,7 +65,7 @@ class CancelView(APIView):
     def post(self, request: Request, order_id: str) -> Response:
         order = find_order(request, order_id)
         intake.withdraw(order)
-        return Response(with_quotes([order])[0])
+        return Response(with_quotes([find_order(request, order_id)])[0])
 
 
 class OrderView(APIView):

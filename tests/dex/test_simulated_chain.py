@@ -282,7 +282,10 @@ def test_after_a_restart_one_call_fails_and_not_one_for_every_connection(
 ) -> None:
     exchange = exchange_with()
     swap = built(exchange, request_for())
-    of_the_chain = "FROM pg_stat_activity WHERE application_name = 'simulated-chain'"
+    of_the_chain = (
+        "FROM pg_stat_activity "
+        "WHERE application_name = 'simulated-chain' AND datname = current_database()"
+    )
     deadline = time.monotonic() + 5
     with ThreadPoolExecutor(8) as threads:
         while ledger.execute(f"SELECT count(*) {of_the_chain}").fetchone()[0] < 2:
