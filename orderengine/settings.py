@@ -18,14 +18,13 @@ if (BASE_DIR / ".env").exists():
     environ.Env.read_env(BASE_DIR / ".env")
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 
-# Unset URLs mean the embedded servers of `manage.py up`, which is development; a running stack
-# tells other commands where they are.
-NOTHING_NAMED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
-EMBEDDED = not (read.isset("DATABASE_URL") and read.isset("REDIS_URL"))
-if EMBEDDED and (DATA_DIR / "stack.env").exists():
+# Both URLs unset means development, on the embedded servers of `manage.py up`.
+DEVELOPMENT = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
+# A running stack tells other commands where its servers are.
+if DEVELOPMENT and (DATA_DIR / "stack.env").exists():
     environ.Env.read_env(DATA_DIR / "stack.env")
 
-DEBUG = read.flag("DEBUG", default=NOTHING_NAMED)
+DEBUG = read.flag("DEBUG", default=DEVELOPMENT)
 PORT = read.integer("PORT", 3000, minimum=1, maximum=65_535)
 LOG_LEVEL = read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical"))
 

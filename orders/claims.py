@@ -43,7 +43,7 @@ def claim(order_id: str) -> Order | None:
     if found is None:
         return None
     previous = found.pop("previous_status")
-    order = Order(**found)
+    order = Order.of_row(found)
     if order.status == Status.ROUTING:
         announce(
             Event(
@@ -83,7 +83,7 @@ def runnable() -> list[str]:
 
 def overdue() -> list[Order]:
     """Waiting orders whose deadline has passed."""
-    return [Order(**row) for row in database.rows(OVERDUE, {})]
+    return [Order.of_row(row) for row in database.rows(OVERDUE, {})]
 
 
 def limits() -> dict[str, Any]:

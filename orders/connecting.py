@@ -1,7 +1,6 @@
 """Who opens a socket, from where, and what it wants to hear."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -9,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.contrib.auth import authenticate as check_password
 from django.db import close_old_connections
-from django.http.request import validate_host
+from django.http.request import split_domain_port, validate_host
 
 from orders.hub import in_thread
 from orders.problems import Problem
@@ -37,7 +36,7 @@ def check_origin(origin: str | None) -> None:
     if origin is None:
         return
     try:
-        host = urlsplit(origin).hostname or ""
+        host = split_domain_port(urlsplit(origin).netloc)[0]
     except ValueError:
         host = ""
     if not validate_host(host, settings.ALLOWED_HOSTS):
@@ -49,10 +48,12 @@ def owner_of_credentials(authorization: str) -> int:
     scheme, _, encoded = authorization.partition(" ")
     try:
         name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of base64, or of UTF-8
         raise not_authenticated("The Authorization header is malformed.") from None
     try:
-        user = check_password(username=name, password=password) if scheme == "Basic" else None
+        user = (
+            check_password(username=name, password=password) if scheme.lower() == "basic" else None
+        )
     finally:
         close_old_connections()  # the thread lives on, its connection must not
     if user is None:

@@ -50,6 +50,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.following: dict[str, Following] = {}
         self.following_all = False
         self.ended: deque[str] = deque(maxlen=RECENT)
+        self.refused = False
         self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
@@ -78,6 +79,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.tasks += [asyncio.create_task(loop) for loop in loops]
 
     async def refuse(self, problem: Problem) -> None:
+        self.refused = True
         await self.say(**problem.as_frame())
         await self.close(CLOSE_CODES.get(problem.status, TRY_AGAIN_LATER))
 
@@ -93,6 +95,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """A wrong frame is answered with an `error` frame; the socket stays."""
+        if self.refused:
+            return
         request_id: Any = None
         try:
             frame = self.parse(text_data)
@@ -131,22 +135,23 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await self.follow(frame["orderId"], frame["afterSeq"], acknowledge=True)
 
     async def on_unsubscribe(self, frame: dict[str, Any]) -> None:
-        if frame.get("scope") == "all":
-            hub().leave(owner_group(self.owner_id), self.inbox)
-            self.following_all = False
-            await self.say(type="ack", action="unsubscribe", scope="all")
-        else:
-            self.unfollow(frame["orderId"])
-            await self.say(type="ack", action="unsubscribe", orderId=frame["orderId"])
+        async with self.sending:
+            if frame.get("scope") == "all":
+                hub().leave(owner_group(self.owner_id), self.inbox)
+                self.following_all = False
+                await self.say(type="ack", action="unsubscribe", scope="all")
+            else:
+                self.unfollow(frame["orderId"])
+                await self.say(type="ack", action="unsubscribe", orderId=frame["orderId"])
 
     async def on_order_submit(self, frame: dict[str, Any]) -> None:
-        placed = await in_thread(intake.place, frame["order"], self.owner_id)
-        answer = {**placed.as_json(), "replayed": placed.replayed}
-        await self.say(
-            type="ack", action="order.submit", requestId=frame.get("requestId"), **answer
-        )
-        if placed.order_id not in (*self.following, *self.ended):  # heard already otherwise
-            await self.follow(placed.order_id, 0)
+        async with self.sending:  # what `scope: all` hears of the order meanwhile waits
+            placed = await in_thread(intake.place, frame["order"], self.owner_id)
+            answer = {**placed.as_json(), "replayed": placed.replayed}
+            reference = frame.get("requestId")
+            await self.say(type="ack", action="order.submit", requestId=reference, **answer)
+            if placed.order_id not in (*self.following, *self.ended):  # else it was heard
+                await self.replay(placed.order_id, 0)
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
         order: Order = await in_thread(self.own_order, frame["orderId"])
@@ -165,19 +170,26 @@ class OrderConsumer(AsyncWebsocketConsumer):
     # What the client hears ----------------------------------------------------------------------
 
     async def follow(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
-        """Join first, then read: nothing can fall between the two."""
+        async with self.sending:
+            await self.replay(order_id, after, acknowledge=acknowledge)
+
+    async def replay(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
+        """Join first, then read: nothing can fall between the two. The caller holds `sending`."""
         order = await in_thread(self.own_order, order_id)
         if len(self.following) >= MAX_FOLLOWED and order_id not in self.following:
             detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
             raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)
         await hub().join(order_group(order_id), self.inbox)
-        async with self.sending:
+        following = self.following[order_id] = Following(min(after, order.seq))
+        try:
             if acknowledge:
                 await self.say(type="ack", action="subscribe", orderId=order_id)
-            following = self.following[order_id] = Following(min(after, order.seq))
             await self.read_rows(order_id, following, replayed=True)
-            if order.status in TERMINAL and after >= order.seq:
-                await self.end(order_id)  # the client had every event before
+        except Exception:
+            self.unfollow(order_id)
+            raise
+        if order.status in TERMINAL and after >= order.seq:
+            await self.end(order_id)  # the client had every event before
 
     def unfollow(self, order_id: str) -> None:
         if self.following.pop(order_id, None) is not None:
@@ -197,7 +209,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         following = self.following.get(bell.order_id)
         if following is None:
             # The last event of an order that was followed by itself was sent by itself.
-            if self.following_all and bell.frame and bell.order_id not in self.ended:
+            for_all = self.following_all and bell.group == owner_group(self.owner_id)
+            if for_all and bell.frame and bell.order_id not in self.ended:
                 await self.say(**bell.frame)
         elif bell.frame is not None and bell.seq == following.last + 1:
             await self.forward(following, bell.frame)

@@ -49,14 +49,13 @@ def rows(sql: str, params: dict[str, Any]) -> list[Row]:
 
     Raises psycopg.OperationalError while PostgreSQL is away.
     """
-    try:
-        with pool().connection() as conn:
+    with pool().connection() as conn:
+        try:
             found: list[Row] = conn.execute(sql, params).fetchall()
-    except psycopg.errors.QueryCanceled:
-        raise
-    except (psycopg.OperationalError, psycopg.InterfaceError):
-        pool().drain()  # PostgreSQL may have restarted: its other connections are dead as well
-        raise
+        except psycopg.OperationalError:
+            if conn.closed:  # PostgreSQL may have restarted: the others are dead as well
+                pool().drain()
+            raise
     return found
 
 

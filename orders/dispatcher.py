@@ -57,7 +57,7 @@ class Dispatcher:
         return bool(found and found[0])
 
     def _wait_for_room(self, conn: psycopg.Connection) -> None:
-        for _ in conn.notifies(timeout=TICK_SECONDS, stop_after=1):
+        if list(conn.notifies(timeout=TICK_SECONDS, stop_after=1)):
             self._stopping.wait(SETTLE_SECONDS)
 
     def tick(self) -> int:

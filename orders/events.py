@@ -66,10 +66,10 @@ def owner_group(owner_id: int | None) -> str:
 
 def publish(event: Event) -> None:
     """Ring at the order's group and its owner's; returns at once and never fails."""
-    _bell().ring(event)
+    _doorbell().ring(event)
 
 
-class Bell:
+class Doorbell:
     """Sends from one event loop in one thread: a loop per send would cost 20 ms each."""
 
     def __init__(self) -> None:
@@ -114,5 +114,5 @@ def channel_layer() -> BaseChannelLayer:
 
 
 @cache
-def _bell() -> Bell:
-    return Bell()
+def _doorbell() -> Doorbell:
+    return Doorbell()

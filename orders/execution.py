@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 import structlog
 from django.conf import settings
-from psycopg_pool import PoolTimeout
 
 from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
@@ -23,13 +22,24 @@ from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
 from orders import claims, database, render
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, advance
-from orders.models import FailureCode, Order, Status
+from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
 
 log = structlog.get_logger(__name__)
 
 # Seconds between questions to the chain: a fill that is there at once is seen at once.
 POLL_SECONDS = (0.02,)
 POLL_SECONDS_THEN = 0.05
+
+# A new attempt has no venue, quote or transaction yet; the events keep those of the last one.
+NO_ROUTE_YET = {
+    "venue": "",
+    "expected_amount_out": None,
+    "min_amount_out": None,
+    "fee": None,
+    "fee_token": "",
+    "price_impact": None,
+    "tx_hash": "",
+}
 
 
 class RetryLater(Exception):
@@ -49,13 +59,18 @@ def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep)
 
     Raises RetryLater when the order is pending again for another attempt.
     """
+    order = None
     try:
         order = claims.claim(order_id)
         if order is not None:
             attempt(order, exchange(), sleep)
+    except RetryLater:
+        if order is not None and order.id == order_id:
+            raise
+        # Another order's: its own hint, or the dispatcher, brings it back.
     except ClaimLost as lost:
         log.info("claim.lost", order_id=order_id, reason=str(lost))
-    except (psycopg.OperationalError, PoolTimeout) as error:
+    except psycopg.OperationalError as error:
         # The lease runs out and the order is taken over; nothing is known to be lost.
         log.warning("database.away", order_id=order_id, error=str(error).strip())
 
@@ -70,10 +85,11 @@ def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) ->
     except (VenueUnavailable, SlippageExceeded) as error:
         try_again(order, error.code, error.detail)
     except TransactionDied as died:
-        try_again(order, died.state.error_code, died.state.error)
+        code, message = died.state.error_code, died.state.error
+        (try_again if code in RETRYABLE_CODES else fail)(order, code, message)
     except OrderRejected as error:
         fail(order, error.code, error.detail)
-    except (ClaimLost, RetryLater, psycopg.OperationalError, PoolTimeout):
+    except (ClaimLost, RetryLater, psycopg.OperationalError):
         raise
     except Exception:
         log.exception("execution.bug", order_id=order.id, status=order.status)
@@ -87,7 +103,7 @@ def submit(order: Order, exchange: Exchange) -> Swap:
     log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
     advance(order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
     swap = exchange.build(route)
-    if order.deadline_at is not None and order.deadline_at <= database.now():
+    if is_late(order):
         raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, "its deadline passed before it was sent")
     advance(
         order,
@@ -98,6 +114,11 @@ def submit(order: Order, exchange: Exchange) -> Swap:
     )
     send(order, swap, exchange)
     return swap
+
+
+def is_late(order: Order) -> bool:
+    """Whether the order's own deadline forbids sending anything more."""
+    return order.deadline_at is not None and order.deadline_at <= database.now()
 
 
 def send(order: Order, swap: Swap, exchange: Exchange) -> None:
@@ -125,10 +146,10 @@ def await_landing(
         if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
             claims.renew(order)
             renewed = time.monotonic()
-        if state.status is SwapStatus.UNKNOWN:
+        if state.status is SwapStatus.UNKNOWN and not is_late(order):
             send(order, swap, exchange)
         sleep(pause)
-    raise AssertionError("the chain decides, or the lease is lost")
+    raise AssertionError("pauses() has no end")
 
 
 def pauses() -> Iterator[float]:
@@ -165,7 +186,7 @@ def try_again(order: Order, code: str, message: str) -> None:
     made = order.attempt
     delay = settings.ORDER_RETRY_BASE_SECONDS * 2 ** (made - 1)
     error = {"code": code, "message": message}
-    advance(order, Status.PENDING, data={"error": error}, retry_in=delay)
+    advance(order, Status.PENDING, data={"error": error}, changes=NO_ROUTE_YET, retry_in=delay)
     raise RetryLater(f"attempt {made} of {settings.ORDER_MAX_ATTEMPTS}: {code}")
 
 

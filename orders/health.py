@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from threading import Lock
 
 import redis
 import structlog
@@ -55,7 +54,6 @@ READINESS: dict[str, Check] = {
     "migrations": migrations_applied,
 }
 
-_lock = Lock()
 _answers: dict[str, tuple[float, str]] = {}
 
 
@@ -65,12 +63,11 @@ def report(checks: dict[str, Check]) -> dict[str, str]:
 
 
 def remembered(name: str, check: Check) -> str:
-    with _lock:
-        until, answer = _answers.get(name, (0.0, ""))
-        if time.monotonic() >= until:
-            answer = run(name, check)
-            _answers[name] = (time.monotonic() + REMEMBER_SECONDS, answer)
-        return answer
+    until, answer = _answers.get(name, (0.0, ""))
+    if time.monotonic() >= until:
+        answer = run(name, check)
+        _answers[name] = (time.monotonic() + REMEMBER_SECONDS, answer)
+    return answer
 
 
 def run(name: str, check: Check) -> str:

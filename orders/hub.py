@@ -5,18 +5,18 @@ asks the database every POLL_SECONDS for what a lost doorbell did not announce.
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
 
 from orders import presence, queries
 from orders.events import ORDER_GROUP, channel_layer
-from orders.problems import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -24,9 +24,8 @@ POLL_SECONDS = 1.5
 # How long a socket waits for its group before it reads the database.
 JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
-INBOX_SIZE = 200
+INBOX_SIZE = 1000
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 # Channels runs all database calls of all sockets in one thread: one slow query would freeze them.
@@ -34,9 +33,9 @@ _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="socket-reads")
 _tasks: set[asyncio.Task[None]] = set()
 
 
-async def in_thread(function: Any, *args: Any) -> Any:
+async def in_thread(call: Callable[..., T], *args: Any) -> T:
     """Run a blocking call in the threads that sockets share."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, partial(function, *args))
+    return await asyncio.get_running_loop().run_in_executor(_threads, partial(call, *args))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,34 @@ class Bell:
     frame: dict[str, Any] | None = None
 
 
-class Inbox(asyncio.Queue[Bell]):
-    """Of one socket. Full means a slow reader: what is dropped here, it reads as rows later."""
+class Inbox:
+    """Of one socket. Of each followed order it keeps the newest bell: the rows have the rest.
+
+    What is heard through an owner's group is kept one by one, and dropped past INBOX_SIZE.
+    """
 
     def __init__(self) -> None:
-        super().__init__(INBOX_SIZE)
+        self._bells: dict[tuple[str, str, int], Bell] = {}
+        self._rung = asyncio.Event()
 
     def ring(self, bell: Bell) -> None:
-        if not self.full():
-            self.put_nowait(bell)
+        if bell.group.startswith(ORDER_GROUP):
+            key = bell.group, bell.order_id, 0
+            waiting = self._bells.get(key)
+            if waiting is not None and waiting.seq >= bell.seq:
+                return
+        elif len(self._bells) >= INBOX_SIZE:
+            return
+        else:
+            key = bell.group, bell.order_id, bell.seq
+        self._bells[key] = bell
+        self._rung.set()
+
+    async def get(self) -> Bell:
+        while not self._bells:
+            self._rung.clear()
+            await self._rung.wait()
+        return self._bells.pop(next(iter(self._bells)))
 
 
 @dataclass(eq=False)
@@ -101,6 +119,7 @@ class Hub:
                 self._ring(Bell(message["group"], frame["orderId"], frame["seq"], frame))
             except Exception as error:  # a message that is not ours must not end the listening
                 log.warning("hub.message_dropped", error=repr(error))
+                await asyncio.sleep(0.1)
 
     async def _keep_membership(self, channel: str) -> None:
         while True:
@@ -127,17 +146,17 @@ class Hub:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            await in_thread(presence.report)
-            watched = [
-                n.removeprefix(ORDER_GROUP) for n in self._groups if n.startswith(ORDER_GROUP)
-            ]
             try:
-                seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
-            except DATABASE_AWAY as error:
-                log.warning("hub.database_away", error=str(error).strip())
-                continue
-            for order_id, seq in seqs.items():
-                self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
+                await in_thread(presence.report)
+                await self._ring_newest()
+            except Exception as error:  # nothing may end the poll: it makes good what was lost
+                log.warning("hub.poll_failed", error=repr(error))
+
+    async def _ring_newest(self) -> None:
+        watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if n.startswith(ORDER_GROUP)]
+        seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
+        for order_id, seq in seqs.items():
+            self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
 
     def _ring(self, bell: Bell) -> None:
         if group := self._groups.get(bell.group):

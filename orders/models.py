@@ -153,6 +153,11 @@ class Order(models.Model):
         ]
         indexes = [
             models.Index(fields=["id"], name="waiting", condition=Q(status=Status.PENDING)),
+            models.Index(
+                fields=["id"],
+                name="waiting_retry",
+                condition=Q(status=Status.PENDING, started_at__isnull=False),
+            ),
             models.Index(fields=["id"], name="in_execution", condition=Q(status__in=IN_EXECUTION)),
             models.Index(
                 fields=["deadline_at"],
@@ -167,6 +172,12 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "Order":
+        """From the columns this code knows: a newer release may have added some."""
+        known = {field.attname for field in cls._meta.concrete_fields}
+        return cls(**{name: value for name, value in row.items() if name in known})
 
 
 def legal_moves() -> Q:

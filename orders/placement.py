@@ -120,8 +120,8 @@ def place_order(request: OrderRequest) -> Placed:
             raise RuntimeError("an order id was drawn twice")
         return before
     placed = Placed(order_id=stored["id"], created_at=stored["created_at"])
-    hints.send_soon(placed.order_id)
     lifecycle.announce(first_event(request, placed, data))
+    hints.send_soon(placed.order_id)
     return placed
 
 

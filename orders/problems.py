@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -23,7 +22,6 @@ CONTENT_TYPE = "application/problem+json"
 DATABASE_AWAY = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    PoolTimeout,
     OperationalError,
     InterfaceError,
 )
@@ -99,15 +97,22 @@ def problem_of(error: Exception) -> Problem:
         return Problem(
             status=503,
             code="DATABASE_UNAVAILABLE",
-            detail="The order store does not answer. Nothing was stored; repeat the request, "
-            "with the same clientOrderId if it places an order.",
+            detail="The order store does not answer, and whether it stored anything is not known. "
+            "Repeat the request with the same clientOrderId; without one, look at "
+            "GET /api/orders before placing again.",
             headers={"Retry-After": "2"},
         )
-    if isinstance(error, psycopg.DataError | DataError):
+    if is_unstorable_text(error):
         detail = "The request has a character that cannot be stored."
         return Problem(status=400, code="VALIDATION", detail=detail)
     log.error("request.bug", exc_info=error)
     return Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")
+
+
+def is_unstorable_text(error: Exception) -> bool:
+    """A NUL: the driver refuses it. What PostgreSQL itself refuses has a sqlstate."""
+    cause = error.__cause__ if isinstance(error, DataError) else error
+    return isinstance(cause, psycopg.DataError) and cause.sqlstate is None
 
 
 def of_api_exception(error: exceptions.APIException) -> Problem:

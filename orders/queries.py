@@ -45,7 +45,7 @@ def order(order_id: str, owner_id: int | None) -> Order | None:
     if not ORDER_ID.fullmatch(order_id):
         return None
     found = database.row(ORDER, {"order_id": order_id, "owner_id": owner_id})
-    return None if found is None else Order(**found)
+    return None if found is None else Order.of_row(found)
 
 
 def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.http import Http404
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -78,6 +79,13 @@ class NewestFirst(CursorPagination):
     page_size = 50
     max_page_size = 200
     page_size_query_param = "limit"
+
+    def decode_cursor(self, request: Request) -> Any:
+        try:
+            return super().decode_cursor(request)
+        except NotFound:
+            detail = "This is not a cursor of this list: take it from `next` or `previous`."
+            raise ValidationError({"cursor": detail}, code="invalid_cursor") from None
 
 
 class OrderListView(APIView):

@@ -28,6 +28,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     os.environ.update(ENVIRONMENT)
     # Servers of its own, whatever DATABASE_URL says: tests empty tables.
     stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ={})
+    if stack.postgres is not None:  # what these tests break is never the power supply
+        stack.postgres.settings |= {"fsync": "off", "synchronous_commit": "off"}
     stack.start()
     os.environ.update(stack.env)
     os.environ["DATA_DIR"] = str(stack.data_dir)

@@ -9,6 +9,7 @@ from django.db import migrations
 ROOM = """
 -- Free places, and first starts left in the last 60 seconds; a limit of 0 means no limit.
 -- The window is 10 ms longer than a minute so that it also holds for timestamps cut to milliseconds.
+-- Its start is a subquery: a bare clock_timestamp() would be a filter over every start there ever was.
 CREATE FUNCTION orders_room(concurrency int, starts int, OUT places int, OUT starts_left int)
 LANGUAGE sql STABLE AS $$
     SELECT
@@ -19,7 +20,7 @@ LANGUAGE sql STABLE AS $$
         CASE WHEN starts = 0 THEN 1000000 ELSE starts - (
             SELECT count(*)::int FROM (
                 SELECT FROM orders_order
-                WHERE started_at > clock_timestamp() - interval '60.01 s'
+                WHERE started_at > (SELECT clock_timestamp() - interval '60.01 s')
                 ORDER BY started_at DESC LIMIT starts
             ) recent
         ) END
@@ -53,8 +54,9 @@ BEGIN
 END $$
 """
 
-# The wanted order if it may run now, else the first that may: a hint is never wasted while there
-# is work and room, and nobody overtakes an older order. One claim at a time where limits hold.
+# The wanted order if it is among those that may run now, else the first of them: a hint is never
+# wasted while there is work and room, and nobody starts before an older order that has no room.
+# One claim at a time where limits hold.
 CLAIM = """
 CREATE FUNCTION orders_claim(wanted text, concurrency int, starts int, lease interval)
 RETURNS TABLE (claimed orders_order, previous_status text)

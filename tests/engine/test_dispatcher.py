@@ -160,9 +160,10 @@ def test_it_survives_the_loss_of_its_connection(running: Dispatcher, hinted: lis
     wait_until(lambda: order_id in hinted, seconds=5)
 
 
-LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN orders%%'"
+HERE = "FROM pg_stat_activity WHERE datname = current_database()"
+LISTENERS = f"SELECT pid {HERE} AND query LIKE 'LISTEN orders%%'"
 SESSIONS = f"""
-SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%%'
+SELECT pid {HERE} AND query LIKE 'SELECT pg_try_advisory_lock%%'
 UNION {LISTENERS}
 """
 

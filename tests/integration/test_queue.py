@@ -147,6 +147,8 @@ def test_an_order_whose_hint_was_lost_is_found_by_the_dispatcher(running: Runnin
         """WITH o AS (
             INSERT INTO orders_order (id, order_type, token_in, token_out, amount_in, slippage_bps)
             VALUES (%s, 'market', 'SOL', 'USDC', 1000000000, 100) RETURNING id, created_at
+        ), t AS (
+            INSERT INTO orders_tally (kind, shard, count) VALUES ('placed', 99, 1)
         ) INSERT INTO orders_orderevent
             (order_id, seq, status, previous_status, attempt, created_at, data)
         SELECT id, 1, 'pending', '', 1, created_at, '{}' FROM o RETURNING order_id""",
