@@ -29,7 +29,7 @@ newman: .venv/installed ## the Postman collection against HOST
 		--env-var baseUrl=$(HOST)
 
 test: .venv/installed ## the tests, with coverage of orders and dex
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest -n 2 --cov
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings
 	$(BIN)/ruff check

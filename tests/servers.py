@@ -25,6 +25,8 @@ ENVIRONMENT = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if early_config.known_args_namespace.numprocesses and "PYTEST_XDIST_WORKER" not in os.environ:
+        return  # each of xdist's workers has servers of its own
     os.environ.update(ENVIRONMENT)
     # Servers of its own, whatever DATABASE_URL says: tests empty tables.
     stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ={})

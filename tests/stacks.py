@@ -69,12 +69,10 @@ class Running:
 
 
 @contextmanager
-def engine(
-    database_url: str, *, workers: int = 1, healthy: bool = True, **environment: str
-) -> Iterator[Running]:
+def engine(database_url: str, *, workers: int = 1, **environment: str) -> Iterator[Running]:
     """The processes on a migrated database; all stopped at the end.
 
-    Yields once everything is up, or once the web process answers where not `healthy`.
+    Yields once the web process answers; orders wait for the others.
     """
     port = free_port()
     redis_url = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{next(redis_databases)}")
@@ -94,8 +92,7 @@ def engine(
             process = subprocess.Popen(argv, cwd=ROOT, env=env)
             processes.callback(stop, process)
             running.processes[name] = process
-        ready = f"{running.url}/health" if healthy else f"{running.url}/health/live"
-        wait_until(lambda: answers(ready), seconds=30)
+        wait_until(lambda: answers(f"{running.url}/health/live"), seconds=30)
         yield running
 
 

@@ -122,7 +122,7 @@ def test_an_overdue_order_expires(hinted: list[str]) -> None:
 def test_a_freed_place_wakes_the_dispatcher_at_once(
     running: Dispatcher, hinted: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 4.0)
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 2.0)
     settings.QUEUE_CONCURRENCY = 1
     order = order_in(Status.ROUTING)
     waiting = place()
@@ -130,7 +130,7 @@ def test_a_freed_place_wakes_the_dispatcher_at_once(
 
     lifecycle.advance(order, Status.FAILED, data={"code": "NO_ROUTE", "message": "none"})
 
-    wait_until(lambda: waiting in hinted, seconds=2)
+    wait_until(lambda: waiting in hinted, seconds=1)
 
 
 def test_of_two_dispatchers_one_works_and_the_other_takes_over(
