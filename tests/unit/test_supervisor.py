@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ import pytest
 
 from orderengine import supervisor as module
 from orderengine.supervisor import Child, Supervisor, command
+from tests.stacks import wait_until
 
 
 def shell(name: str, script: str) -> Child:
@@ -188,10 +190,10 @@ def assert_gone(output: io.StringIO) -> None:
     numbers = output.getvalue().splitlines()[0].partition("|")[2].split()
     assert numbers
     for number in numbers:
-        assert not psutil.pid_exists(int(number)) or is_zombie(int(number))
+        wait_until(partial(is_gone, int(number)), seconds=3)
 
 
-def is_zombie(number: int) -> bool:
+def is_gone(number: int) -> bool:
     try:
         return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
