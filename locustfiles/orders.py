@@ -13,7 +13,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -140,22 +139,28 @@ def events_of(url: str, headers: Mapping[str, str]) -> Iterator[Event]:
     """Until the server closes with 1000. Raises WrongAnswer, WebSocketException, OSError."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     socket = create_connection(url, TIMEOUT_SECONDS, header=headers, suppress_origin=True)
-    with closing(socket):
+    try:
         while True:
             socket.settimeout(max(0.01, deadline - time.monotonic()))
             try:
-                opcode, data = socket.recv_data()
+                received = socket.recv_frame()  # type: ignore[no-untyped-call]
             except WebSocketTimeoutException:
                 raise WrongAnswer(f"not ended and closed within {TIMEOUT_SECONDS} s") from None
-            if opcode == ABNF.OPCODE_CLOSE:
-                if (code := int.from_bytes(data[:2], "big")) != 1000:
+            if received.opcode == ABNF.OPCODE_CLOSE:
+                if (code := int.from_bytes(received.data[:2], "big")) != 1000:
                     raise WrongAnswer(f"closed with {code or 'no code'}")
                 return
-            frame: Event = json.loads(data)
+            if received.opcode == ABNF.OPCODE_PING:
+                socket.pong(received.data)
+                continue
+            frame: Event = json.loads(received.data)
             if frame["type"] == "error":
                 raise WrongAnswer(f"{frame['code']}: {frame['detail']}")
             if frame["type"] == "order.status":
                 yield frame
+    finally:
+        # Not close(), and no reply to the server's: Daphne may have reset the connection by then.
+        socket.shutdown()  # type: ignore[no-untyped-call]
 
 
 def check(seen: list[Event]) -> None:
