@@ -55,9 +55,10 @@ class TransactionDied(Exception):
 
 
 def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Run the order's next attempt if it is runnable and the fleet has room, else do nothing.
+    """Run the next attempt of this order, or of the first that may run where this one may not.
 
-    Raises RetryLater when the order is pending again for another attempt.
+    Does nothing when none may. Raises RetryLater when this order is pending again for another
+    attempt.
     """
     order = None
     try:

@@ -299,3 +299,43 @@ def test_an_order_that_cannot_be_claimed_is_left_alone(monkeypatch: pytest.Monke
     execute(order_in(Status.CANCELLED).id, exchange, monkeypatch)
 
     assert exchange.calls == []
+
+
+def test_nothing_is_sent_again_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = order_in(Status.SUBMITTED)
+    Order.objects.filter(id=order.id).update(deadline_at=database.now())
+    end_lease(order.id)
+    exchange = StubExchange(unknown(), unknown(), dead())
+
+    with pytest.raises(RetryLater):
+        execute(order.id, exchange, monkeypatch)
+
+    assert exchange.sent == []
+
+
+def test_a_hint_is_not_retried_for_the_order_that_ran_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finished, waiting = order_in(Status.CANCELLED), place()
+    exchange = StubExchange(route=VenueUnavailable("QUOTE_UNAVAILABLE", "no answer"))
+
+    execute(finished.id, exchange, monkeypatch)  # does not raise
+
+    assert (load(waiting).status, load(waiting).attempt) == ("pending", 2)
+
+
+def test_a_retried_order_forgets_its_dead_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+
+    with pytest.raises(RetryLater):
+        execute(order_id, StubExchange(dead()), monkeypatch)
+
+    order = load(order_id)
+    assert (order.tx_hash, order.venue, order.expected_amount_out) == ("", "", None)
+
+
+def test_a_column_of_a_newer_release_is_passed_over() -> None:
+    row = database.row("SELECT *, 1 AS added FROM orders_order WHERE id = %(id)s", {"id": place()})
+    assert row is not None
+
+    assert Order.of_row(row).status == Status.PENDING
