@@ -8,6 +8,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from dex.exchange import SimulationConfig
+from dex.postgres import BoundedConnection
 from dex.simulation.faults import Faults
 from dex.venues.registry import VENUES
 from orderengine import environment as read
@@ -93,7 +94,13 @@ DATABASES["default"] |= {
     "OPTIONS": {
         "connect_timeout": 2,
         "options": "-c statement_timeout=5000 -c lock_timeout=3000",
-        "pool": {"min_size": 1, "max_size": 12, "timeout": 2, "reconnect_timeout": 5},
+        "pool": {
+            "connection_class": BoundedConnection,
+            "min_size": 1,
+            "max_size": 12,
+            "timeout": 2,
+            "reconnect_timeout": 5,
+        },
         **DATABASES["default"].get("OPTIONS", {}),
     },
 }
@@ -142,7 +149,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_CONCURRENCY = QUEUE_CONCURRENCY or 10
 CELERY_WORKER_POOL = "threads"
-CELERY_WORKER_CONSUMER = "orderengine.celery:BurstConsumer"
+CELERY_WORKER_CONSUMER = "orderengine.celery:WorkerConsumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -4,7 +4,6 @@ A Django cursor in a Celery task opens a PostgreSQL backend per task, and cannot
 """
 
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 import psycopg
@@ -12,6 +11,9 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
+
+from dex.postgres import BoundedConnection
+from orders.once import once
 
 Row = dict[str, Any]
 
@@ -31,10 +33,11 @@ def conninfo() -> str:
     )
 
 
-@cache
-def pool() -> ConnectionPool[Any]:
+@once
+def pool() -> ConnectionPool[BoundedConnection]:
     return ConnectionPool(
         conninfo(),
+        connection_class=BoundedConnection,
         kwargs={"autocommit": True, "prepare_threshold": 2, "row_factory": dict_row},
         min_size=1,
         max_size=16,
@@ -47,7 +50,7 @@ def pool() -> ConnectionPool[Any]:
 def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     """Run one statement in a transaction of its own; committed when this returns.
 
-    Raises psycopg.OperationalError while PostgreSQL is away.
+    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
     """
     with pool().connection() as conn:
         try:

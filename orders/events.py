@@ -7,12 +7,13 @@ import asyncio
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import structlog
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
+
+from orders.once import once
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +114,6 @@ def channel_layer() -> BaseChannelLayer:
     return layer
 
 
-@cache
+@once
 def _doorbell() -> Doorbell:
     return Doorbell()

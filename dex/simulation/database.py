@@ -9,6 +9,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dex.errors import VenueUnavailable
+from dex.postgres import BoundedConnection
 from dex.simulation.blocks import height_at
 
 TIMEOUT_SECONDS = 2.0
@@ -29,7 +30,7 @@ class Database:
         self._pool_size = pool_size
         self._monotonic_ns = monotonic_ns
         self._lock = Lock()
-        self._pool: ConnectionPool | None = None
+        self._pool: ConnectionPool[BoundedConnection] | None = None
         self._pid = 0
         self._closed = False
         self._clock: tuple[int, int] | None = None  # (offset, read at), in ns
@@ -39,6 +40,7 @@ class Database:
         pool = self._open_pool()
         try:
             with pool.connection() as connection:
+                row: tuple[Any, ...]
                 (row,) = connection.execute(sql, values).fetchall()
                 return row
         except PoolTimeout as error:
@@ -67,13 +69,14 @@ class Database:
         self._clock = (unix_ms * 1_000_000 - read_at, read_at)
         return self._clock
 
-    def _open_pool(self) -> ConnectionPool:
+    def _open_pool(self) -> ConnectionPool[BoundedConnection]:
         with self._lock:
             if self._closed:
                 raise VenueUnavailable("QUOTE_UNAVAILABLE", _NO_ANSWER)
             if self._pool is None or self._pid != os.getpid():
                 self._pool = ConnectionPool(
                     self._dsn,
+                    connection_class=BoundedConnection,
                     min_size=0,
                     max_size=self._pool_size,
                     open=True,
