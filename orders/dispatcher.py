@@ -1,17 +1,20 @@
 """Finds orders that may run and hints them: what makes a lost message harmless.
 
 It runs as a process of its own (`manage.py dispatcher`), not as a Celery beat task: beat would need
-Redis to say that Redis is gone. Two may run; an advisory lock lets one work.
+Redis to say that Redis is gone. Two may run; an advisory lock lets one work. A leader that is
+stopped or cut off loses the lock: PostgreSQL ends its session.
 """
 
 import threading
 import time
+from typing import Any
 
 import psycopg
 import redis
 import structlog
 
-from orders import claims, database, hints, lifecycle
+from dex.postgres import BoundedConnection
+from orders import claims, database, durability, hints, lifecycle
 from orders.models import Order, Status
 
 log = structlog.get_logger(__name__)
@@ -23,6 +26,8 @@ SETTLE_SECONDS = 0.05
 REPEAT_SECONDS = 1.5
 RECONNECT_SECONDS = 1.0
 LEADER_LOCK = 0x0D15
+# Of a session that asks every TICK_SECONDS; a process that is stopped asks no more.
+LEADER_IDLE = "SET idle_session_timeout = '5s'"
 
 
 class Dispatcher:
@@ -43,20 +48,24 @@ class Dispatcher:
                 self._stopping.wait(RECONNECT_SECONDS)
 
     def _lead(self) -> None:
-        with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        with BoundedConnection.connect(database.conninfo(), autocommit=True) as conn:
+            conn.execute(LEADER_IDLE)
             while not self._stopping.is_set() and not self._is_leader(conn):
                 self._stopping.wait(TICK_SECONDS)
             conn.execute(f"LISTEN {lifecycle.ROOM_CHANNEL}")
             log.info("dispatcher.leading")
+            for name in durability.unsafe_settings():
+                log.error("database.unsafe", setting=name, meaning="a committed order may be lost")
             while not self._stopping.is_set():
                 self.tick()
+                conn.execute("SELECT 1")  # not idle
                 self._wait_for_room(conn)
 
-    def _is_leader(self, conn: psycopg.Connection) -> bool:
+    def _is_leader(self, conn: psycopg.Connection[Any]) -> bool:
         found = conn.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
         return bool(found and found[0])
 
-    def _wait_for_room(self, conn: psycopg.Connection) -> None:
+    def _wait_for_room(self, conn: psycopg.Connection[Any]) -> None:
         if list(conn.notifies(timeout=TICK_SECONDS, stop_after=1)):
             self._stopping.wait(SETTLE_SECONDS)
 

@@ -1,7 +1,7 @@
 """What makes a lost message harmless."""
 
 from collections.abc import Iterator
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -126,7 +126,7 @@ def test_a_freed_place_wakes_the_dispatcher_at_once(
     settings.QUEUE_CONCURRENCY = 1
     order = order_in(Status.ROUTING)
     waiting = place()
-    wait_until(lambda: listeners() == 1)
+    wait_until(lambda: leaders() == 1)
 
     lifecycle.advance(order, Status.FAILED, data={"code": "NO_ROUTE", "message": "none"})
 
@@ -136,13 +136,13 @@ def test_a_freed_place_wakes_the_dispatcher_at_once(
 def test_of_two_dispatchers_one_works_and_the_other_takes_over(
     running: Dispatcher, hinted: list[str]
 ) -> None:
-    wait_until(lambda: listeners() == 1)
+    wait_until(lambda: leaders() == 1)
     second = Dispatcher()
     thread = Thread(target=second.run)
     thread.start()
     try:
-        wait_until(lambda: sessions() == 2)
-        assert listeners() == 1
+        wait_until(lambda: standbys() == 1)
+        assert leaders() == 1
         running.stop()
         order_id = place()
         wait_until(lambda: order_id in hinted, seconds=5)
@@ -151,26 +151,43 @@ def test_of_two_dispatchers_one_works_and_the_other_takes_over(
         thread.join(5)
 
 
-def test_it_survives_the_loss_of_its_connection(running: Dispatcher, hinted: list[str]) -> None:
-    wait_until(lambda: listeners() == 1)
+def test_a_frozen_leader_loses_its_place(
+    running: Dispatcher, hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is stopped: nothing is asked on its session any more."""
+    wait_until(lambda: leaders() == 1)
+    frozen = Event()
+    monkeypatch.setattr(Dispatcher, "tick", lambda self: frozen.wait(30) and 0)
 
-    database.rows(f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) l", {})
+    wait_until(lambda: leaders() == 0, seconds=8)
+
+    frozen.set()
+    wait_until(lambda: leaders() == 1, seconds=5)
+
+
+def test_it_survives_the_loss_of_its_connection(running: Dispatcher, hinted: list[str]) -> None:
+    wait_until(lambda: leaders() == 1)
+
+    database.rows(f"SELECT pg_terminate_backend(pid) FROM ({LEADERS}) l", {})
 
     order_id = place()
     wait_until(lambda: order_id in hinted, seconds=5)
 
 
-HERE = "FROM pg_stat_activity WHERE datname = current_database()"
-LISTENERS = f"SELECT pid {HERE} AND query LIKE 'LISTEN orders%%'"
-SESSIONS = f"""
-SELECT pid {HERE} AND query LIKE 'SELECT pg_try_advisory_lock%%'
-UNION {LISTENERS}
+LEADERS = """
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory' AND objid = 3349 AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+STANDBYS = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%%'
 """
 
 
-def listeners() -> int:
-    return len(database.rows(LISTENERS, {}))
+def leaders() -> int:
+    return len(database.rows(LEADERS, {}))
 
 
-def sessions() -> int:
-    return len(database.rows(SESSIONS, {}))
+def standbys() -> int:
+    return len(database.rows(STANDBYS, {}))
