@@ -11,7 +11,7 @@ from django.conf import settings
 from dex.types import Swap
 from orders import database
 from orders.events import Event
-from orders.lifecycle import ClaimLost, announce
+from orders.lifecycle import RING_ROOM, ClaimLost, announce
 from orders.models import Order, Status
 
 # Hinted at once where no limit says less.
@@ -24,6 +24,12 @@ FROM orders_claim(%(id)s, %(concurrency)s, %(starts)s, make_interval(secs => %(l
 RENEW = """
 UPDATE orders_order SET lease_until = now() + make_interval(secs => %(lease)s)
 WHERE id = %(id)s AND fence = %(fence)s AND status = %(status)s RETURNING id
+"""
+# The next claim takes over from nobody who was lost, and is not to count as one that does.
+RELEASE = f"""
+UPDATE orders_order SET lease_until = now(), takeovers = takeovers - 1
+WHERE id = %(id)s AND fence = %(fence)s AND status IN ('routing', 'building', 'submitted')
+RETURNING id, {RING_ROOM}
 """
 RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
 OVERDUE = "SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now() LIMIT 100"
@@ -65,6 +71,11 @@ def renew(order: Order) -> None:
     params = {"id": order.id, "fence": order.fence, "status": order.status}
     if database.row(RENEW, {**params, "lease": settings.ORDER_LEASE_SECONDS}) is None:
         raise ClaimLost(f"{order.id}: taken over while {order.status}")
+
+
+def release(order: Order) -> bool:
+    """Let another worker take over at once; False when one has, or the order has ended."""
+    return database.row(RELEASE, {"id": order.id, "fence": order.fence}) is not None
 
 
 def live_swap(order: Order) -> Swap:

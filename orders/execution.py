@@ -6,9 +6,10 @@ dispatcher brings the order back.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from itertools import chain, repeat
+from threading import Event, Timer
 from typing import Any
 
 import psycopg
@@ -23,12 +24,19 @@ from orders import claims, database, render
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, advance
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
+from orders.once import once
 
 log = structlog.get_logger(__name__)
 
 # Seconds between questions to the chain: a fill that is there at once is seen at once.
 POLL_SECONDS = (0.02,)
 POLL_SECONDS_THEN = 0.05
+# So many workers may be lost one after the other with an order that has nothing submitted.
+MOST_TAKEOVERS = 5
+# What a worker that was told to stop has not brought to an end by then, it hands over.
+HAND_OVER_SECONDS = 5.0
+# After the database was away: how often, and how many seconds apart, a worker tries to hand over.
+RELEASE_PAUSES = (0.0, 1.0, 2.0, 4.0)
 
 # A new attempt has no venue, quote or transaction yet; the events keep those of the last one.
 NO_ROUTE_YET = {
@@ -46,6 +54,10 @@ class RetryLater(Exception):
     """The attempt failed for a passing reason; the order is pending and due again later."""
 
 
+class HandedOver(Exception):
+    """This worker is about to end: another one goes on with the order."""
+
+
 class TransactionDied(Exception):
     """The transaction can never land any more: the attempt is over, a new one may be made."""
 
@@ -60,6 +72,8 @@ def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep)
     Does nothing when none may. Raises RetryLater when this order is pending again for another
     attempt.
     """
+    if leaving.is_set():
+        return  # the dispatcher finds the order for another worker
     order = None
     try:
         order = claims.claim(order_id)
@@ -71,9 +85,33 @@ def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep)
         # Another order's: its own hint, or the dispatcher, brings it back.
     except ClaimLost as lost:
         log.info("claim.lost", order_id=order_id, reason=str(lost))
-    except psycopg.OperationalError as error:
-        # The lease runs out and the order is taken over; nothing is known to be lost.
-        log.warning("database.away", order_id=order_id, error=str(error).strip())
+    except (HandedOver, psycopg.OperationalError) as reason:
+        log.warning("execution.broken_off", order_id=order_id, reason=str(reason).strip())
+        if order is not None:
+            hand_over(order, sleep)
+
+
+def hand_over(order: Order, sleep: Callable[[float], None]) -> None:
+    """Give the order up, wherever it stands; if that fails as well, its lease runs out."""
+    for pause in RELEASE_PAUSES:
+        sleep(pause)
+        with suppress(psycopg.OperationalError):
+            claims.release(order)
+            return
+        if gone.is_set():
+            return
+
+
+# Set when this process was told to stop, and when its patience with running orders has ended.
+leaving, gone = Event(), Event()
+
+
+def leave() -> None:
+    """Take no order more, and hand over what is not at its end in HAND_OVER_SECONDS."""
+    leaving.set()
+    patience = Timer(HAND_OVER_SECONDS, gone.set)
+    patience.daemon = True
+    patience.start()
 
 
 def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) -> None:
@@ -90,7 +128,7 @@ def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) ->
         (try_again if code in RETRYABLE_CODES else fail)(order, code, message)
     except OrderRejected as error:
         fail(order, error.code, error.detail)
-    except (ClaimLost, RetryLater, psycopg.OperationalError):
+    except (ClaimLost, RetryLater, HandedOver, psycopg.OperationalError):
         raise
     except Exception:
         log.exception("execution.bug", order_id=order.id, status=order.status)
@@ -100,6 +138,9 @@ def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) ->
 
 def submit(order: Order, exchange: Exchange) -> Swap:
     """Route, sign, store the signature, and only then send."""
+    if order.takeovers >= MOST_TAKEOVERS:
+        message = f"{order.takeovers} workers in turn were lost while they executed it"
+        raise OrderRejected(FailureCode.INTERNAL, message)
     route = EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
     log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
     advance(order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
@@ -135,7 +176,7 @@ def await_landing(
 ) -> SwapState:
     """Ask until the chain has decided; send the same bytes again while it has not seen them.
 
-    Raises TransactionDied, ClaimLost.
+    Raises TransactionDied, ClaimLost, HandedOver.
     """
     renewed = time.monotonic()
     for pause in pauses():
@@ -149,6 +190,8 @@ def await_landing(
             renewed = time.monotonic()
         if state.status is SwapStatus.UNKNOWN and not is_late(order):
             send(order, swap, exchange)
+        if gone.is_set():
+            raise HandedOver("this worker was told to stop")
         sleep(pause)
     raise AssertionError("pauses() has no end")
 
@@ -224,7 +267,7 @@ def route_columns(route: Route) -> dict[str, Any]:
     }
 
 
-@cache
+@once
 def exchange() -> Exchange:
     """This process's access to the venues."""
     return open_exchange(replace(settings.DEX, dsn=database.conninfo()))

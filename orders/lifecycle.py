@@ -45,8 +45,9 @@ TALLY = """t AS (
     INSERT INTO orders_tally (kind, shard, count) SELECT '{kind}', pg_backend_pid() %% 16, 1 FROM o
     ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + 1
 )"""
+RING_ROOM = f"pg_notify('{ROOM_CHANNEL}', '')"
 NOTIFY = f"""CASE WHEN EXISTS (SELECT FROM orders_order WHERE status = 'pending')
-    THEN pg_notify('{ROOM_CHANNEL}', '') END AS notified"""
+    THEN {RING_ROOM} END AS notified"""
 
 
 class IllegalTransition(Exception):
@@ -128,6 +129,8 @@ def statement(
     sets = [f"lease_until = {leased}", *(f"{column} = %({column})s" for column in columns)]
     if to in TERMINAL:
         sets.append("completed_at = now()")
+    if to == Status.SUBMITTED:
+        sets.append("takeovers = 0")
     if retrying:
         sets.append("attempt = attempt + 1")
         sets.append("next_attempt_at = now() + make_interval(secs => %(retry_in)s)")

@@ -113,6 +113,9 @@ class Order(models.Model):
     started_at = models.DateTimeField(null=True, help_text="its first start")
     fence = models.PositiveIntegerField(db_default=0, help_text="of the claim that may write")
     lease_until = models.DateTimeField(null=True, help_text="another worker may take over after")
+    takeovers = models.SmallIntegerField(
+        db_default=0, help_text="claims in a row whose worker was lost"
+    )
 
     venue = models.CharField(max_length=16, choices=VenueName, blank=True, db_default="")
     expected_amount_out = base_units(null=True)

@@ -1,6 +1,9 @@
 """The Celery task: one message is one hint to look at one order."""
 
+from typing import Any
+
 from celery import shared_task
+from celery.signals import worker_shutting_down
 from django.conf import settings
 
 from orders import execution
@@ -17,3 +20,9 @@ from orders import execution
 )
 def execute_order(order_id: str) -> None:
     execution.execute_order(order_id)
+
+
+@worker_shutting_down.connect
+def stop(**_: Any) -> None:
+    """SIGTERM: Celery waits for running tasks, so they are told not to take long."""
+    execution.leave()

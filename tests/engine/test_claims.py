@@ -8,7 +8,7 @@ import pytest
 from orders import claims, database, lifecycle, queries
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
-from tests.factories import end_lease, load, make_due, order_in, place
+from tests.factories import end_lease, load, make_due, order_in, place, step_to
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -94,6 +94,81 @@ def test_a_submitted_order_stays_submitted_when_taken_over(limits: Any) -> None:
     assert taken is not None
     assert (taken.status, taken.seq) == (Status.SUBMITTED, order.seq)
     assert claims.live_swap(taken).signature == Swap.objects.get(order=order.id).signature
+
+
+def test_takeovers_count_until_something_was_submitted_or_failed(limits: Any) -> None:
+    order = order_in(Status.ROUTING)
+    for taken in (1, 2):
+        end_lease(order.id)
+        order = claims.claim(order.id)
+        assert order.takeovers == taken
+    lifecycle.advance(order, Status.BUILDING, data={})
+    assert load(order.id).takeovers == 2
+
+    step_to(order, Status.SUBMITTED)
+    assert load(order.id).takeovers == 0
+
+
+def test_a_retry_starts_counting_takeovers_anew(limits: Any) -> None:
+    order = order_in(Status.ROUTING)
+    end_lease(order.id)
+    order = claims.claim(order.id)
+    lifecycle.advance(order, Status.PENDING, data={}, retry_in=0)
+
+    assert claims.claim(order.id).takeovers == 0
+
+
+def test_of_orders_that_two_workers_were_lost_with_one_runs_at_a_time(limits: Any) -> None:
+    suspects = [order_in(Status.ROUTING) for _ in range(3)]
+    for order in suspects * 2:
+        end_lease(order.id)
+    taken_once = {claims.claim(order.id).id for order in suspects}
+    assert taken_once == {order.id for order in suspects}
+    for order in suspects:
+        end_lease(order.id)
+
+    first = claims.claim(suspects[0].id)
+    assert (first.id, first.takeovers) == (suspects[0].id, 2)
+    assert claims.claim(suspects[1].id) is None
+    assert claims.runnable() == []
+
+    lifecycle.advance(first, Status.BUILDING, data={})
+    assert claims.claim(suspects[1].id) is None
+    step_to(first, Status.SUBMITTED)  # it is no suspect any more
+    assert claims.claim(suspects[1].id).id == suspects[1].id
+
+
+def test_the_suspect_that_was_lost_most_often_runs_last(limits: Any) -> None:
+    worst, other = sorted((order_in(Status.ROUTING) for _ in range(2)), key=lambda o: o.id)
+    Order.objects.filter(id=worst.id).update(takeovers=3)
+    Order.objects.filter(id=other.id).update(takeovers=1)
+    for order in (worst, other):
+        end_lease(order.id)
+
+    assert claims.claim("ord_0000000000000_nosuchorder").id == other.id
+
+
+def test_a_submitted_order_is_taken_over_ever_more_rarely(limits: Any, settings: Any) -> None:
+    settings.ORDER_LEASE_SECONDS = 10
+    order = order_in(Status.SUBMITTED)
+    leases = []
+    for _ in range(7):
+        end_lease(order.id)
+        before = database.now()
+        leases.append(round((claims.claim(order.id).lease_until - before).total_seconds()))
+
+    assert leases == [10] * 5 + [20, 40]
+
+
+def test_a_released_order_is_taken_over_at_once_and_that_counts_as_no_loss(limits: Any) -> None:
+    order = order_in(Status.BUILDING)
+
+    assert claims.release(order)
+    taken = claims.claim(order.id)
+
+    assert (taken.status, taken.fence, taken.takeovers) == (Status.ROUTING, order.fence + 1, 0)
+    assert not claims.release(order)  # it is another's now
+    assert claims.claim(order.id) is None
 
 
 def test_renewing_extends_the_lease(limits: Any) -> None:

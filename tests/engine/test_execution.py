@@ -1,5 +1,6 @@
 """One attempt: what is stored before what is sent, what is retried, and taking over."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -339,3 +340,84 @@ def test_a_column_of_a_newer_release_is_passed_over() -> None:
     assert row is not None
 
     assert Order.of_row(row).status == Status.PENDING
+
+
+def test_an_order_that_takes_its_workers_with_it_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = order_in(Status.BUILDING)
+    exchange = StubExchange()
+    for _ in range(execution.MOST_TAKEOVERS - 1):
+        end_lease(order.id)
+        assert claims.claim(order.id) is not None
+    end_lease(order.id)
+
+    execute(order.id, exchange, monkeypatch)
+
+    order = load(order.id)
+    assert (order.status, order.failure_code, exchange.calls) == ("failed", "INTERNAL", [])
+    assert order.failure_message == "5 workers in turn were lost while they executed it"
+
+
+@pytest.fixture
+def leaving() -> Iterator[None]:
+    """This process was told to stop."""
+    execution.leaving.set()
+    yield
+    execution.leaving.clear()
+    execution.gone.clear()
+
+
+def test_a_worker_that_was_told_to_stop_takes_no_order_more(
+    leaving: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place()
+
+    execute(order_id, StubExchange(), monkeypatch)
+
+    assert load(order_id).status == Status.PENDING
+
+
+def test_what_does_not_end_in_time_is_handed_over_when_the_worker_stops(
+    leaving: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution.leaving.clear()
+    order_id = place()
+    exchange = StubExchange(pending())
+    status = exchange.status
+
+    def stop_while_asked(swap: Any) -> Any:
+        execution.gone.set()
+        return status(swap)
+
+    monkeypatch.setattr(exchange, "status", stop_while_asked)
+    execute(order_id, exchange, monkeypatch)
+
+    order = claims.claim(order_id)
+    assert order is not None  # at once, not after its lease
+    assert (order.status, order.fence, order.takeovers) == (Status.SUBMITTED, 2, 0)
+
+
+def test_after_a_failure_of_the_database_the_order_is_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+    pauses: list[float] = []
+    releases = iter([psycopg.OperationalError("still away"), None])
+    release = claims.release
+
+    def release_later(order: Order) -> bool:
+        if error := next(releases):
+            raise error
+        return release(order)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(claims, "release", release_later)
+    monkeypatch.setattr(execution, "advance", away)
+    monkeypatch.setattr(execution, "exchange", StubExchange)
+    execution.execute_order(order_id, sleep=pauses.append)
+
+    assert pauses == [0.0, 1.0]
+    assert claims.claim(order_id) is not None
