@@ -1,27 +1,39 @@
 """The Celery application: `celery -A orderengine worker`."""
 
 import os
+from functools import partial
 from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
 from celery.worker.consumer import Consumer
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.limits import TokenBucket
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
 
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:Transport"))
 app = Celery("orderengine")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-class BurstConsumer(Consumer):
-    """Applies a task's `rate_limit` evenly, with room for a second's worth at once.
+# Kombu's own waits grow to 30 s: a Redis that is back would have no workers for as long.
+RECONNECT_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
 
-    Celery's own bucket holds one token and sets a timer for every message that waits. Past ten such
-    timers kombu's event loop sleeps a full second after each ten (`Hub.fire_timers`): 20/s became
-    0.9/s with a dozen messages waiting.
+
+class WorkerConsumer(Consumer):
+    """Celery's consumer, with two habits mended.
+
+    It applies a task's `rate_limit` evenly, with room for a second's worth at once. Celery's own
+    bucket holds one token and sets a timer for every message that waits. Past ten such timers
+    kombu's event loop sleeps a full second after each ten (`Hub.fire_timers`): 20/s became 0.9/s
+    with a dozen messages waiting. And it looks for a lost Redis every RECONNECT_SECONDS.
     """
+
+    def ensure_connected(self, conn: Any) -> Any:
+        conn.ensure_connection = partial(conn.ensure_connection, **RECONNECT_SECONDS)
+        return super().ensure_connected(conn)
 
     def bucket_for_task(self, type: Any) -> TokenBucket | None:
         bucket = super().bucket_for_task(type)

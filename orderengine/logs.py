@@ -18,7 +18,15 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     render: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=14, sort_keys=False)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=False,
+                pad_event_to=14,
+                sort_keys=False,
+                # Where rich is installed the default prints the values of variables, keys too.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     )
     return {
         "version": 1,
@@ -43,8 +51,11 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             # Lost connections are retried by these libraries: a line says it, a stack does not.
             "channels_redis.pubsub": {"filters": ["one_line"]},
             "celery.worker.consumer.consumer": {"filters": ["one_line"]},
+            "celery.worker.request": {"filters": ["one_line"]},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
+            # Celery has one for every loss of Redis: that it does not cancel what runs. So it is meant.
+            "py.warnings": {"level": "ERROR"},
             "psycopg.pool": {"level": "ERROR"},
             "daphne": {"level": "WARNING"},
             "django": {"handlers": [], "level": "INFO"},
