@@ -5,10 +5,10 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test up load check format watch newman
+.PHONY: help demo test faults faults-long backlog up load check format watch newman
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed ## one order live, then ten at once, on servers started for it
 	@$(MANAGE) demo
@@ -30,6 +30,15 @@ newman: .venv/installed ## the Postman collection against HOST
 
 test: .venv/installed ## the tests, with coverage of orders and dex
 	$(BIN)/python -m pytest -n 2 --cov
+
+faults: .venv/installed ## kill, stop and starve the running stack, and check what was promised; SEED=
+	@$(BIN)/python -m tests.faults $(SEED:%=--seed %) $(ARGS)
+
+faults-long: .venv/installed ## the same in full doses at default delays, about 40 minutes
+	@$(BIN)/python -m tests.faults --long $(SEED:%=--seed %) $(ARGS)
+
+backlog: .venv/installed ## times of POST, claim and stats with 0, 10,000 and 100,000 orders waiting
+	@$(BIN)/python -m tests.faults.backlog
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings
 	$(BIN)/ruff check

@@ -32,7 +32,10 @@ WHERE id = %(id)s AND fence = %(fence)s AND status IN ('routing', 'building', 's
 RETURNING id, {RING_ROOM}
 """
 RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
-OVERDUE = "SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now() LIMIT 100"
+OVERDUE = """
+SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now()
+ORDER BY deadline_at LIMIT 1000
+"""
 LIVE_SWAP = """
 SELECT venue, signature, transaction, last_valid_block_height
 FROM orders_swap WHERE order_id = %(id)s AND state = 'live'

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from django.db import connection
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
@@ -33,12 +33,28 @@ def conninfo() -> str:
     )
 
 
+# Each statement of the engine has an index that answers it in order. With statistics from before a
+# queue grew, PostgreSQL would rather read all orders there are, or sort them: 100,000 waiting made
+# the end of an order take 7 ms instead of 0.6, and a claim 27.
+BY_INDEX = "-c enable_seqscan=off -c enable_sort=off"
+
+
+def options() -> str:
+    """What libpq tells the server of each connection of the pool."""
+    return f"{conninfo_to_dict(conninfo()).get('options', '')} {BY_INDEX}"
+
+
 @once
 def pool() -> ConnectionPool[BoundedConnection]:
     return ConnectionPool(
         conninfo(),
         connection_class=BoundedConnection,
-        kwargs={"autocommit": True, "prepare_threshold": 2, "row_factory": dict_row},
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": 2,
+            "row_factory": dict_row,
+            "options": options(),
+        },
         min_size=1,
         max_size=16,
         timeout=2,

@@ -2,18 +2,25 @@
 
 import queue
 import threading
-from functools import cache
+import time
 
 import redis
 import structlog
 from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from orders.once import once
 from orders.tasks import execute_order
 
 log = structlog.get_logger(__name__)
 
 # Hints that may wait for Redis; more are dropped, the dispatcher finds the orders.
 BACKLOG = 1000
+# So many in Redis keep every worker busy until the dispatcher looks: whatever order a hint names,
+# one that may run starts. Beyond them Redis would grow with a queue that workers cannot shorten.
+ENOUGH = 200
+LOOK_SECONDS = 0.2
 
 
 def send(order_id: str) -> bool:
@@ -29,10 +36,7 @@ def send(order_id: str) -> bool:
 
 def waiting() -> int:
     """How many hints Redis holds that no worker has taken. Raises redis.RedisError."""
-    with redis.Redis.from_url(
-        settings.CELERY_BROKER_URL, socket_connect_timeout=0.5, socket_timeout=1
-    ) as broker:
-        return int(broker.llen(settings.CELERY_TASK_DEFAULT_QUEUE))
+    return int(_broker().llen(settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
 def send_soon(order_id: str) -> None:
@@ -43,7 +47,18 @@ def send_soon(order_id: str) -> None:
         log.warning("hint.dropped", order_id=order_id)
 
 
-@cache
+@once
+def _broker() -> redis.Redis:
+    """Connects again where Redis has restarted; does not try twice where it is away."""
+    return redis.Redis.from_url(
+        settings.CELERY_BROKER_URL,
+        socket_connect_timeout=0.5,
+        socket_timeout=1,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+@once
 def _backlog() -> queue.Queue[str]:
     backlog: queue.Queue[str] = queue.Queue(BACKLOG)
     threading.Thread(target=_publish, args=(backlog,), name="hints", daemon=True).start()
@@ -51,5 +66,21 @@ def _backlog() -> queue.Queue[str]:
 
 
 def _publish(backlog: queue.Queue[str]) -> None:
+    enough, looked_at = False, -LOOK_SECONDS
     while True:
-        send(backlog.get())
+        order_id = backlog.get()
+        if time.monotonic() - looked_at >= LOOK_SECONDS:
+            enough, looked_at = _enough_waiting(), time.monotonic()
+        if enough:
+            log.debug("hint.left_out", order_id=order_id)
+        else:
+            send(order_id)
+
+
+def _enough_waiting() -> bool:
+    """Whether Redis holds all the hints it needs; no when it does not say."""
+    try:
+        return waiting() > ENOUGH
+    except Exception as error:  # whatever Redis does, this thread goes on
+        log.debug("hint.redis_away", error=str(error))
+        return False

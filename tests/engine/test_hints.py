@@ -1,0 +1,99 @@
+"""How many hints go to Redis: a queue of any length waits in PostgreSQL."""
+
+import queue
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from orders import hints
+
+
+class Backlog(queue.Queue[str]):
+    """Ends whoever takes from it when nothing is left."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> str:
+        return super().get(block=False)
+
+
+def publish(count: int) -> None:
+    """As the thread does that sends what send_soon() was given."""
+    backlog = Backlog()
+    for number in range(count):
+        backlog.put(f"ord_{number}")
+    with pytest.raises(queue.Empty):
+        hints._publish(backlog)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    monkeypatch.setattr(hints, "send", lambda order_id: found.append(order_id) or True)
+    return found
+
+
+@pytest.fixture
+def redis_holds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterator[int]]:
+    """Lets Redis hold so many hints, one number for each time it is asked."""
+
+    def hold(*numbers: int) -> Iterator[int]:
+        answers = iter(numbers)
+        monkeypatch.setattr(hints, "waiting", lambda: next(answers))
+        return answers
+
+    return hold
+
+
+@pytest.fixture
+def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "LOOK_SECONDS", 0.0)
+
+
+def test_a_hint_is_left_out_while_redis_holds_enough(
+    sent: list[str], redis_holds: Callable[..., Iterator[int]], always_look: None
+) -> None:
+    redis_holds(hints.ENOUGH, hints.ENOUGH + 1, hints.ENOUGH)
+
+    publish(3)
+
+    assert sent == ["ord_0", "ord_2"]
+
+
+def test_redis_is_not_asked_for_each_hint(
+    sent: list[str], redis_holds: Callable[..., Iterator[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "LOOK_SECONDS", 60.0)
+    answers = redis_holds(0, hints.ENOUGH + 1)
+
+    publish(3)
+
+    assert sent == ["ord_0", "ord_1", "ord_2"]
+    assert list(answers) == [hints.ENOUGH + 1]
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError("refused"), OSError("unreachable")])
+def test_a_hint_is_sent_when_redis_does_not_say_what_it_holds(
+    error: Exception, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> int:
+        raise error
+
+    monkeypatch.setattr(hints, "waiting", away)
+
+    publish(1)
+
+    assert sent == ["ord_0"]
+
+
+def test_waiting_hints_are_counted_again_after_the_connection_was_lost(settings: Any) -> None:
+    settings.CELERY_TASK_DEFAULT_QUEUE = "counted"
+    broker = hints._broker()
+    broker.rpush("counted", "a hint")
+    assert hints.waiting() == 1
+    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as other:
+        other.client_kill_filter(_id=broker.client_id())
+
+    assert hints.waiting() == 1
+
+    broker.delete("counted")
