@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,9 @@ RECENT = 100
 # The close code of a refusal, by the status of its problem.
 CLOSE_CODES = {400: 4400, 401: 4401, 403: 4403, 404: 4404, 429: 4429}
 TRY_AGAIN_LATER = 1013
+GOING_AWAY = 1001
+# How long an answer that is on its way may hold up the goodbye.
+FAREWELL_SECONDS = 3.0
 
 
 @dataclass
@@ -50,11 +54,12 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.following: dict[str, Following] = {}
         self.following_all = False
         self.ended: deque[str] = deque(maxlen=RECENT)
-        self.refused = False
+        self.closing = False
         self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
         self.number = presence.opened()
+        self.start(self.farewell(self.scope["shutdown"]))  # type: ignore[typeddict-item]
         try:
             self.owner_id = await connecting.authenticate(self.scope)
             wanted = connecting.subscription(self.scope)
@@ -79,9 +84,19 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.tasks += [asyncio.create_task(loop) for loop in loops]
 
     async def refuse(self, problem: Problem) -> None:
-        self.refused = True
+        self.closing = True
         await self.say(**problem.as_frame())
         await self.close(CLOSE_CODES.get(problem.status, TRY_AGAIN_LATER))
+
+    async def farewell(self, shutdown: asyncio.Event) -> None:
+        """When this process stops: the client goes on at another one, with `afterSeq`."""
+        await shutdown.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS), self.sending:
+                pass  # an order that is being placed is acknowledged first
+        self.closing = True
+        await self.say(type="server.shutdown", timestamp=iso(datetime.now(UTC)))
+        await self.close(GOING_AWAY)
 
     async def say(self, **frame: Any) -> None:
         await self.send(text_data=json.dumps(frame))
@@ -95,7 +110,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """A wrong frame is answered with an `error` frame; the socket stays."""
-        if self.refused:
+        if self.closing:
             return
         request_id: Any = None
         try:
@@ -146,6 +161,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def on_order_submit(self, frame: dict[str, Any]) -> None:
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
+            if self.closing:
+                return  # nobody would hear of this order: it is not placed
             placed = await in_thread(intake.place, frame["order"], self.owner_id)
             answer = {**placed.as_json(), "replayed": placed.replayed}
             reference = frame.get("requestId")

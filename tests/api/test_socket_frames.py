@@ -3,13 +3,16 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
-from orders import execution
+from orderengine.asgi import application
+from orders import execution, intake, parsing
+from orders.consumers import OrderConsumer
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, basic, order_body, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
@@ -435,3 +438,121 @@ async def test_every_few_seconds_there_is_a_heartbeat(
     frames = [await socket.receive() for _ in range(3)]
 
     assert [frame["type"] for frame in frames] == ["heartbeat"] * 3
+
+
+# When the process stops ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    monkeypatch.setattr(application, "stopping", False)  # as it is again after the test
+    return application.stop
+
+
+@pytest.fixture
+def slow_intake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, ...]]:
+    """Set when an order is being placed; to be set for it to go on."""
+    begun, go_on = threading.Event(), threading.Event()
+    place_order = intake.place
+
+    def slowly(*args: Any) -> Any:
+        begun.set()
+        assert go_on.wait(5)
+        return place_order(*args)
+
+    monkeypatch.setattr("orders.intake.place", slowly)
+    yield begun, go_on
+    go_on.set()
+
+
+async def test_a_socket_is_told_that_the_process_stops(
+    socket: Socket, stop: Callable[[], None]
+) -> None:
+    stop()
+
+    frame = await socket.receive()
+    assert frame["type"] == "server.shutdown"
+    assert re.fullmatch(TIMESTAMP, frame["timestamp"])
+    assert await socket.close_code() == 1001
+
+
+async def test_a_socket_that_opens_while_the_process_stops_is_told(
+    connect: Connect, stop: Callable[[], None]
+) -> None:
+    stop()
+
+    socket = await connect()
+
+    await socket.hello()
+    assert (await socket.receive())["type"] == "server.shutdown"
+    assert await socket.close_code() == 1001
+
+
+async def test_an_order_in_hand_is_acknowledged_before_the_goodbye_and_the_next_not_placed(
+    socket: Socket, stop: Callable[[], None], slow_intake: tuple[threading.Event, ...]
+) -> None:
+    begun, go_on = slow_intake
+    await socket.send(type="order.submit", requestId="1", order=order_body())
+    await socket.send(type="order.submit", requestId="2", order=order_body())
+    await asyncio.to_thread(begun.wait, 5)
+
+    stop()
+    go_on.set()
+
+    assert (await acknowledged(socket, "order.submit"))["requestId"] == "1"
+    assert seqs(await socket.events(1)) == [1]
+    assert (await socket.receive())["type"] == "server.shutdown"
+    assert await socket.close_code() == 1001
+    await socket.disconnect()
+    assert len(await asyncio.to_thread(stored_orders)) == 1
+
+
+async def test_an_order_that_waits_while_the_goodbye_is_said_is_not_placed(
+    socket: Socket, stop: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivering, go_on, submitted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def deliver_slowly(*_: object) -> None:
+        delivering.set()
+        await go_on.wait()
+
+    def loads_and_tells(text: str) -> Any:
+        submitted.set()
+        return parsing.loads(text)
+
+    order_id = await place()
+    await socket.send(type="subscribe", orderId=order_id)
+    await acknowledged(socket, "subscribe")
+    await socket.events(1)
+    monkeypatch.setattr(OrderConsumer, "deliver", deliver_slowly)
+    monkeypatch.setattr("orders.consumers.loads", loads_and_tells)
+    await execute(order_id)
+    await delivering.wait()
+
+    stop()
+    await socket.send(type="order.submit", order=order_body())
+    await submitted.wait()
+    go_on.set()
+
+    assert (await socket.receive())["type"] == "server.shutdown"
+    assert await socket.close_code() == 1001
+    await socket.disconnect()
+    assert await asyncio.to_thread(stored_orders) == [order_id]
+
+
+async def test_an_order_that_takes_too_long_does_not_hold_up_the_goodbye(
+    socket: Socket,
+    stop: Callable[[], None],
+    slow_intake: tuple[threading.Event, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orders.consumers.FAREWELL_SECONDS", 0.05)
+    begun, go_on = slow_intake
+    await socket.send(type="order.submit", order=order_body())
+    await asyncio.to_thread(begun.wait, 5)
+
+    stop()
+
+    assert (await socket.receive())["type"] == "server.shutdown"
+    assert await socket.close_code() == 1001
+    go_on.set()
