@@ -79,16 +79,22 @@ class Supervisor:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Returns when every owned child, and whatever it started, has ended."""
+        """Keeps the children until a signal; returns when they have ended."""
         loop = asyncio.get_running_loop()
         for signum in ending_signals():
             loop.add_signal_handler(signum, self.stop)
         try:
+            await self.keep()
+        finally:
+            for signum in ending_signals():
+                loop.remove_signal_handler(signum)
+
+    async def keep(self) -> None:
+        """Until stop(); returns when every owned child, and whatever it started, has ended."""
+        try:
             await self._keep_all()
         finally:
             await self._end_all()
-            for signum in ending_signals():
-                loop.remove_signal_handler(signum)
 
     def stop(self) -> None:
         """The first call leaves the children `GRACE_SECONDS`, the second nothing."""

@@ -22,12 +22,12 @@ SELECT (c.claimed).*, c.previous_status
 FROM orders_claim(%(id)s, %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
 """
 RENEW = """
-UPDATE orders_order SET lease_until = now() + make_interval(secs => %(lease)s)
+UPDATE orders_order
+SET lease_until = greatest(lease_until, now() + make_interval(secs => %(lease)s))
 WHERE id = %(id)s AND fence = %(fence)s AND status = %(status)s RETURNING id
 """
-# The next claim takes over from nobody who was lost, and is not to count as one that does.
 RELEASE = f"""
-UPDATE orders_order SET lease_until = now(), takeovers = takeovers - 1
+UPDATE orders_order SET lease_until = now()
 WHERE id = %(id)s AND fence = %(fence)s AND status IN ('routing', 'building', 'submitted')
 RETURNING id, {RING_ROOM}
 """
@@ -36,6 +36,7 @@ OVERDUE = """
 SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now()
 ORDER BY deadline_at LIMIT 1000
 """
+GIVEN_UP = "SELECT * FROM orders_given_up()"
 LIVE_SWAP = """
 SELECT venue, signature, transaction, last_valid_block_height
 FROM orders_swap WHERE order_id = %(id)s AND state = 'live'
@@ -70,7 +71,7 @@ def claim(order_id: str) -> Order | None:
 
 
 def renew(order: Order) -> None:
-    """Extend the lease by its full length. Raises ClaimLost."""
+    """The lease runs its full length from now on, at least. Raises ClaimLost."""
     params = {"id": order.id, "fence": order.fence, "status": order.status}
     if database.row(RENEW, {**params, "lease": settings.ORDER_LEASE_SECONDS}) is None:
         raise ClaimLost(f"{order.id}: taken over while {order.status}")
@@ -98,6 +99,11 @@ def runnable() -> list[str]:
 def overdue() -> list[Order]:
     """Waiting orders whose deadline has passed."""
     return [Order.of_row(row) for row in database.rows(OVERDUE, {})]
+
+
+def given_up() -> list[Order]:
+    """Abandoned orders that have taken too many workers with them for another one to claim."""
+    return [Order.of_row(row) for row in database.rows(GIVEN_UP, {})]
 
 
 def limits() -> dict[str, Any]:

@@ -7,6 +7,7 @@ stopped or cut off loses the lock: PostgreSQL ends its session.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -15,7 +16,7 @@ import structlog
 
 from dex.postgres import BoundedConnection
 from orders import claims, database, durability, hints, lifecycle
-from orders.models import Order, Status
+from orders.models import FailureCode, Order, Status
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,7 @@ REPEAT_SECONDS = 1.5
 RECONNECT_SECONDS = 1.0
 LEADER_LOCK = 0x0D15
 # Of a session that asks every TICK_SECONDS; a process that is stopped asks no more.
-LEADER_IDLE = "SET idle_session_timeout = '5s'"
+LEADER_IDLE = "SET idle_session_timeout = '8s'"
 
 
 class Dispatcher:
@@ -55,7 +56,9 @@ class Dispatcher:
             conn.execute(f"LISTEN {lifecycle.ROOM_CHANNEL}")
             log.info("dispatcher.leading")
             for name in durability.unsafe_settings():
-                log.error("database.unsafe", setting=name, meaning="a committed order may be lost")
+                log.warning(
+                    "database.unsafe", setting=name, meaning="a committed order may be lost"
+                )
             while not self._stopping.is_set():
                 self.tick()
                 conn.execute("SELECT 1")  # not idle
@@ -70,9 +73,11 @@ class Dispatcher:
             self._stopping.wait(SETTLE_SECONDS)
 
     def tick(self) -> int:
-        """Expire what is overdue, hint what may run; returns the number of hints sent."""
+        """End what is overdue or hopeless, hint what may run; returns the number of hints sent."""
         for order in claims.overdue():
-            expire(order)
+            end(order, lambda order: lifecycle.advance(order, Status.EXPIRED, data={}))
+        for order in claims.given_up():
+            end(order, give_up)
         now = time.monotonic()
         self._hinted = {k: at for k, at in self._hinted.items() if now - at < REPEAT_SECONDS}
         found = [order_id for order_id in claims.runnable() if order_id not in self._hinted]
@@ -98,8 +103,13 @@ class Dispatcher:
             return 0
 
 
-def expire(order: Order) -> None:
+def give_up(order: Order) -> None:
+    message = f"{order.takeovers + 1} workers in turn were lost while they executed it"
+    lifecycle.fail(order, FailureCode.INTERNAL, message)
+
+
+def end(order: Order, move: Callable[[Order], None]) -> None:
     try:
-        lifecycle.advance(order, Status.EXPIRED, data={})
+        move(order)
     except lifecycle.ClaimLost:
-        log.info("dispatcher.expiry_lost", order_id=order.id)
+        log.info("dispatcher.end_lost", order_id=order.id)

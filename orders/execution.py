@@ -22,7 +22,7 @@ from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
 from orders import claims, database, render
 from orders.executors import EXECUTORS
-from orders.lifecycle import ClaimLost, advance
+from orders.lifecycle import ClaimLost, advance, fail
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
 from orders.once import once
 
@@ -31,8 +31,6 @@ log = structlog.get_logger(__name__)
 # Seconds between questions to the chain: a fill that is there at once is seen at once.
 POLL_SECONDS = (0.02,)
 POLL_SECONDS_THEN = 0.05
-# So many workers may be lost one after the other with an order that has nothing submitted.
-MOST_TAKEOVERS = 5
 # What a worker that was told to stop has not brought to an end by then, it hands over.
 HAND_OVER_SECONDS = 5.0
 # After the database was away: how often, and how many seconds apart, a worker tries to hand over.
@@ -138,9 +136,6 @@ def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) ->
 
 def submit(order: Order, exchange: Exchange) -> Swap:
     """Route, sign, store the signature, and only then send."""
-    if order.takeovers >= MOST_TAKEOVERS:
-        message = f"{order.takeovers} workers in turn were lost while they executed it"
-        raise OrderRejected(FailureCode.INTERNAL, message)
     route = EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
     log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
     advance(order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
@@ -232,15 +227,6 @@ def try_again(order: Order, code: str, message: str) -> None:
     error = {"code": code, "message": message}
     advance(order, Status.PENDING, data={"error": error}, changes=NO_ROUTE_YET, retry_in=delay)
     raise RetryLater(f"attempt {made} of {settings.ORDER_MAX_ATTEMPTS}: {code}")
-
-
-def fail(order: Order, code: str, message: str) -> None:
-    advance(
-        order,
-        Status.FAILED,
-        data={"code": code, "message": message},
-        changes={"failure_code": code, "failure_message": message},
-    )
 
 
 def swap_request(order: Order) -> SwapRequest:

@@ -46,8 +46,8 @@ TALLY = """t AS (
     ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + 1
 )"""
 RING_ROOM = f"pg_notify('{ROOM_CHANNEL}', '')"
-NOTIFY = f"""CASE WHEN EXISTS (SELECT FROM orders_order WHERE status = 'pending')
-    THEN {RING_ROOM} END AS notified"""
+RING_ROOM_IF_WAITING = f"""CASE WHEN EXISTS (SELECT FROM orders_order WHERE status = 'pending')
+    THEN {RING_ROOM} END"""
 
 
 class IllegalTransition(Exception):
@@ -77,7 +77,14 @@ def advance(
         raise IllegalTransition(f"{order.id}: {order.status} -> {to}")
     changes = changes or {}
     written = database.row(
-        statement(order.status, to, tuple(changes), bool(swap), retry_in is not None),
+        statement(
+            order.status,
+            to,
+            tuple(changes),
+            storing=swap is not None,
+            retrying=retry_in is not None,
+            suspect=order.takeovers > 0,
+        ),
         {
             **changes,
             **(swap_columns(swap) if swap else {}),
@@ -106,6 +113,16 @@ def advance(
     announce(event, venue=order.venue)
 
 
+def fail(order: Order, code: str, message: str) -> None:
+    """Raises IllegalTransition, ClaimLost."""
+    advance(
+        order,
+        Status.FAILED,
+        data={"code": code, "message": message},
+        changes={"failure_code": code, "failure_message": message},
+    )
+
+
 def announce(event: events.Event, *, venue: str = "") -> None:
     """The one log line of a move, and its doorbell. Call after commit."""
     error = event.data.get("error") or event.data
@@ -122,7 +139,13 @@ def announce(event: events.Event, *, venue: str = "") -> None:
 
 
 def statement(
-    current: str, to: Status, columns: tuple[str, ...], storing: bool, retrying: bool
+    current: str,
+    to: Status,
+    columns: tuple[str, ...] = (),
+    *,
+    storing: bool = False,
+    retrying: bool = False,
+    suspect: bool = False,
 ) -> str:
     """The SQL of one move: the order, its event, and what changes with them."""
     leased = "now() + make_interval(secs => %(lease)s)" if to in IN_EXECUTION else "NULL"
@@ -146,8 +169,13 @@ def statement(
         steps.append(SETTLE_SWAP.format(state=state.value))
     if to in TERMINAL:
         steps.append(TALLY.format(kind=to.value))
-    frees_a_place = current in IN_EXECUTION and to not in IN_EXECUTION
-    return f"WITH {', '.join(steps)} SELECT e.*{', ' + NOTIFY if frees_a_place else ''} FROM e"
+    if suspect and to != Status.BUILDING:
+        notified = f", {RING_ROOM} AS notified"  # the next suspect may run
+    elif current in IN_EXECUTION and to not in IN_EXECUTION:
+        notified = f", {RING_ROOM_IF_WAITING} AS notified"
+    else:
+        notified = ""
+    return f"WITH {', '.join(steps)} SELECT e.*{notified} FROM e"
 
 
 def swap_columns(swap: Swap) -> dict[str, Any]:

@@ -6,26 +6,32 @@ from django.db import migrations, models
 
 before = import_module("orders.migrations.0002_claim")
 
-# Abandoned orders first: they hold a place already. One that two workers in turn have died with is
-# a suspect: of those only one runs at a time, so that it kills no other twice, and the most
-# innocent go first. Then retries, which have had their start and need a place only. Then fresh
+# So many workers may be lost with an order that has nothing submitted: then it is given up.
+MOST_LOST = 4
+
+# Abandoned orders first: they hold a place already. One that two workers in turn were lost with is
+# a suspect: of those one runs at a time, so that it takes no other with it twice, and the least
+# suspect go first. Then retries, which have had their start and need a place only. Then fresh
 # orders, in order of creation.
-RUNNABLE = """
+RUNNABLE = f"""
 CREATE OR REPLACE FUNCTION orders_runnable(concurrency int, starts int, most int)
 RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     room record;
     retries int;
 BEGIN
+    RETURN QUERY SELECT id::text FROM orders_order
+        WHERE status IN ('routing', 'building', 'submitted') AND lease_until <= clock_timestamp()
+          AND (status = 'submitted' OR takeovers < 1)
+        ORDER BY id LIMIT most;
     RETURN QUERY SELECT o.id::text FROM orders_order o
-        WHERE o.status IN ('routing', 'building', 'submitted')
-          AND o.lease_until <= clock_timestamp()
-          AND (o.status = 'submitted' OR o.takeovers < 1 OR NOT EXISTS (
+        WHERE o.status IN ('routing', 'building') AND o.lease_until <= clock_timestamp()
+          AND o.takeovers BETWEEN 1 AND {MOST_LOST} - 2
+          AND NOT EXISTS (
               SELECT FROM orders_order suspect
               WHERE suspect.status IN ('routing', 'building') AND suspect.takeovers > 1
-                AND suspect.lease_until > clock_timestamp()
-          ))
-        ORDER BY o.takeovers, o.id LIMIT most;
+                AND suspect.lease_until > clock_timestamp())
+        ORDER BY o.takeovers, o.id LIMIT 1;
     SELECT * INTO room FROM orders_room(concurrency, starts);
     RETURN QUERY SELECT id::text FROM orders_order
         WHERE status = 'pending' AND started_at IS NOT NULL
@@ -41,9 +47,19 @@ BEGIN
 END $$
 """
 
+# What nobody is to claim any more: the dispatcher ends it.
+GIVEN_UP = f"""
+CREATE FUNCTION orders_given_up() RETURNS SETOF orders_order LANGUAGE sql STABLE AS $$
+    SELECT * FROM orders_order
+    WHERE status IN ('routing', 'building') AND lease_until <= clock_timestamp()
+      AND takeovers >= {MOST_LOST} - 1
+$$
+"""
+
 # As in 0002, and: a claim of an abandoned order counts in `takeovers`. A submitted order can only
 # end by the chain's word, so it is never given up; from its sixth takeover on the lease doubles,
-# and what kills its workers kills them ever more rarely.
+# and what kills its workers kills them ever more rarely. One claim at a time where limits hold or
+# an order is under suspicion.
 CLAIM = """
 CREATE OR REPLACE FUNCTION orders_claim(wanted text, concurrency int, starts int, lease interval)
 RETURNS TABLE (claimed orders_order, previous_status text)
@@ -53,7 +69,9 @@ DECLARE
     moment timestamptz;
     candidate text;
 BEGIN
-    IF concurrency > 0 OR starts > 0 THEN
+    IF concurrency > 0 OR starts > 0 OR EXISTS (
+        SELECT FROM orders_order WHERE status IN ('routing', 'building') AND takeovers > 0
+    ) THEN
         PERFORM pg_advisory_xact_lock(hashtext('orders_claim'));
     END IF;
     FOR candidate IN
@@ -113,5 +131,6 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.RunSQL(RUNNABLE, replacing(before.RUNNABLE)),
+        migrations.RunSQL(GIVEN_UP, "DROP FUNCTION orders_given_up"),
         migrations.RunSQL(CLAIM, replacing(before.CLAIM)),
     ]

@@ -125,11 +125,14 @@ async def test_all_orders_are_heard_live(hers: Socket, alice: User) -> None:
     for order_id in order_ids:
         await execute(order_id)
 
-    frames = await hers.events(10)
+    frames: list[dict[str, Any]] = []
+    while len([f for f in frames if f["orderId"] in order_ids]) < 10:
+        frames += await hers.events(1)
     assert {frame["replayed"] for frame in frames} == {False}
     for order_id in order_ids:
         assert seqs([f for f in frames if f["orderId"] == order_id]) == [1, 2, 3, 4, 5]
-    assert before not in {frame["orderId"] for frame in frames}
+    # Nothing stored is replayed; the doorbell of its first event may have been on its way.
+    assert seqs([f for f in frames if f["orderId"] == before]) in ([], [1])
 
 
 async def test_an_order_heard_twice_over_is_told_once(hers: Socket, alice: User) -> None:

@@ -1,6 +1,7 @@
 """Who gets an order: limits of the fleet, order of starts, leases and fences."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -127,6 +128,7 @@ def test_of_orders_that_two_workers_were_lost_with_one_runs_at_a_time(limits: An
     for order in suspects:
         end_lease(order.id)
 
+    assert claims.runnable() == [suspects[0].id]
     first = claims.claim(suspects[0].id)
     assert (first.id, first.takeovers) == (suspects[0].id, 2)
     assert claims.claim(suspects[1].id) is None
@@ -138,14 +140,39 @@ def test_of_orders_that_two_workers_were_lost_with_one_runs_at_a_time(limits: An
     assert claims.claim(suspects[1].id).id == suspects[1].id
 
 
+def test_of_suspects_claimed_at_the_same_moment_one_is_claimed(limits: Any) -> None:
+    suspects = [order_in(Status.ROUTING) for _ in range(6)]
+    Order.objects.update(takeovers=1)
+    for order in suspects:
+        end_lease(order.id)
+
+    with ThreadPoolExecutor(6) as threads:
+        got = [order for order in threads.map(claims.claim, [o.id for o in suspects]) if order]
+
+    assert len(got) == 1
+
+
 def test_the_suspect_that_was_lost_most_often_runs_last(limits: Any) -> None:
     worst, other = sorted((order_in(Status.ROUTING) for _ in range(2)), key=lambda o: o.id)
-    Order.objects.filter(id=worst.id).update(takeovers=3)
+    Order.objects.filter(id=worst.id).update(takeovers=2)
     Order.objects.filter(id=other.id).update(takeovers=1)
     for order in (worst, other):
         end_lease(order.id)
 
     assert claims.claim("ord_0000000000000_nosuchorder").id == other.id
+
+
+def test_an_order_that_four_workers_were_lost_with_is_nobodys_to_claim(limits: Any) -> None:
+    order = order_in(Status.BUILDING)
+    for _ in range(3):
+        end_lease(order.id)
+        order = claims.claim(order.id)
+    assert claims.given_up() == []  # the fourth is at work
+    end_lease(order.id)
+
+    assert claims.claim(order.id) is None
+    assert claims.runnable() == []
+    assert [given_up.id for given_up in claims.given_up()] == [order.id]
 
 
 def test_a_submitted_order_is_taken_over_ever_more_rarely(limits: Any, settings: Any) -> None:
@@ -160,13 +187,24 @@ def test_a_submitted_order_is_taken_over_ever_more_rarely(limits: Any, settings:
     assert leases == [10] * 5 + [20, 40]
 
 
-def test_a_released_order_is_taken_over_at_once_and_that_counts_as_no_loss(limits: Any) -> None:
+def test_renewing_does_not_shorten_a_lease(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    later = database.now() + timedelta(hours=1)
+    Order.objects.filter(id=order.id).update(lease_until=later)
+
+    claims.renew(order)
+
+    assert load(order.id).lease_until == later
+
+
+def test_a_released_order_is_taken_over_at_once(limits: Any) -> None:
     order = order_in(Status.BUILDING)
 
     assert claims.release(order)
+    assert claims.release(order)  # the first answer may have been lost
     taken = claims.claim(order.id)
 
-    assert (taken.status, taken.fence, taken.takeovers) == (Status.ROUTING, order.fence + 1, 0)
+    assert (taken.status, taken.fence, taken.takeovers) == (Status.ROUTING, order.fence + 1, 1)
     assert not claims.release(order)  # it is another's now
     assert claims.claim(order.id) is None
 

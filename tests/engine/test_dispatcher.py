@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-from orders import database, dispatcher, lifecycle
+from orders import claims, database, dispatcher, lifecycle
 from orders.dispatcher import Dispatcher
 from orders.models import Order, Status
-from tests.factories import end_lease, load, order_in, place
+from tests.factories import end_lease, load, order_in, place, step_to
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -119,6 +119,37 @@ def test_an_overdue_order_expires(hinted: list[str]) -> None:
     assert hinted == []
 
 
+def test_an_order_that_takes_its_workers_with_it_is_given_up(hinted: list[str]) -> None:
+    order = order_in(Status.BUILDING)
+    Order.objects.filter(id=order.id).update(takeovers=3)
+    end_lease(order.id)
+
+    Dispatcher().tick()
+
+    order = load(order.id)
+    assert (order.status, order.failure_code) == ("failed", "INTERNAL")
+    assert order.failure_message == "4 workers in turn were lost while they executed it"
+    assert hinted == []
+
+
+def test_a_suspect_that_is_none_any_more_wakes_the_dispatcher_for_the_next(
+    running: Dispatcher, hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 2.0)
+    first, second = order_in(Status.ROUTING), order_in(Status.ROUTING)
+    Order.objects.update(takeovers=1)
+    end_lease(first.id)
+    end_lease(second.id)
+    first = claims.claim(first.id)
+    wait_until(lambda: leaders() == 1)
+    lifecycle.advance(first, Status.BUILDING, data={})
+    assert second.id not in hinted
+
+    step_to(first, Status.SUBMITTED)
+
+    wait_until(lambda: second.id in hinted, seconds=1)
+
+
 def test_a_freed_place_wakes_the_dispatcher_at_once(
     running: Dispatcher, hinted: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,8 +182,16 @@ def test_of_two_dispatchers_one_works_and_the_other_takes_over(
         thread.join(5)
 
 
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "LEADER_IDLE", "SET idle_session_timeout = '2s'")
+
+
 def test_a_frozen_leader_loses_its_place(
-    running: Dispatcher, hinted: list[str], monkeypatch: pytest.MonkeyPatch
+    short_silence: None,
+    running: Dispatcher,
+    hinted: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its process is stopped: nothing is asked on its session any more."""
     wait_until(lambda: leaders() == 1)

@@ -342,23 +342,6 @@ def test_a_column_of_a_newer_release_is_passed_over() -> None:
     assert Order.of_row(row).status == Status.PENDING
 
 
-def test_an_order_that_takes_its_workers_with_it_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    order = order_in(Status.BUILDING)
-    exchange = StubExchange()
-    for _ in range(execution.MOST_TAKEOVERS - 1):
-        end_lease(order.id)
-        assert claims.claim(order.id) is not None
-    end_lease(order.id)
-
-    execute(order.id, exchange, monkeypatch)
-
-    order = load(order.id)
-    assert (order.status, order.failure_code, exchange.calls) == ("failed", "INTERNAL", [])
-    assert order.failure_message == "5 workers in turn were lost while they executed it"
-
-
 @pytest.fixture
 def leaving() -> Iterator[None]:
     """This process was told to stop."""
@@ -395,7 +378,7 @@ def test_what_does_not_end_in_time_is_handed_over_when_the_worker_stops(
 
     order = claims.claim(order_id)
     assert order is not None  # at once, not after its lease
-    assert (order.status, order.fence, order.takeovers) == (Status.SUBMITTED, 2, 0)
+    assert (order.status, order.fence) == (Status.SUBMITTED, 2)
 
 
 def test_after_a_failure_of_the_database_the_order_is_handed_over(

@@ -388,7 +388,7 @@ def test_a_start_at_the_moment_of_an_end_takes_its_place(
 
 
 def test_of_many_violations_the_first_few_are_shown(no_chain: None, db: Connection) -> None:
-    order_ids = [place() for _ in range(5)]
+    order_ids = sorted(place() for _ in range(5))
     db.execute("UPDATE orders_order SET seq = 2")
 
     [finding] = [finding for finding in look(db) if finding.violations]

@@ -84,7 +84,7 @@ STATEMENTS: dict[str, tuple[str, Row]] = {
     "runnable, 10 and 100 a minute": (claims.RUNNABLE, LIMITS),
     "overdue": (claims.OVERDUE, {}),
 }
-END = lifecycle.statement("routing", Status.FAILED, (), False, False)
+END = lifecycle.statement("routing", Status.FAILED)
 ENDED: Row = {"from": "routing", "to": "failed", "data": Jsonb({})}
 
 progress = Console(stderr=True, highlight=False)
