@@ -12,6 +12,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
+from orderengine.daphne_sockets import serve_bounded_sockets
 from orderengine.stopping import Stoppable, stop_gracefully_on_signals
 from orders.routing import websocket_urlpatterns
 
@@ -23,4 +24,5 @@ application = Stoppable(
         }
     )
 )
+serve_bounded_sockets()
 stop_gracefully_on_signals(application)

@@ -18,7 +18,6 @@ from typing import Any
 import structlog
 from autobahn.exception import Disconnected
 from daphne.server import reactor  # the one on Daphne's event loop, whoever imports it first
-from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.tcp import Port
 
@@ -88,18 +87,8 @@ def stop_gracefully_on_signals(application: Stoppable) -> None:
 
     Works from the moment Daphne serves, and not under another server.
     """
-    WebSocketProtocol.serverClose = close_patiently
     # Twisted has installed its own handlers by then.
     reactor.callWhenRunning(install_handlers, application)
-
-
-def close_patiently(socket: WebSocketProtocol, code: int | None = None) -> None:
-    """Close with any code, and leave the client the time to read what was sent before.
-
-    Autobahn's sendClose() refuses 1001 and 1013, and the connection is reset after one second.
-    """
-    socket.closeHandshakeTimeout = DRAIN_SECONDS
-    socket.sendCloseFrame(1000 if code is None else code)
 
 
 def install_handlers(application: Stoppable) -> None:

@@ -1,0 +1,84 @@
+"""What Daphne's WebSockets need to serve strangers: bounds on what waits, any close code.
+
+Daphne keeps what a client does not read and what the application has not read, without end.
+"""
+
+# ruff: noqa: N802, N803  (the names are Twisted's and Autobahn's)
+
+import structlog
+from daphne.server import reactor  # the one on Daphne's event loop, whoever imports it first
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+
+from orderengine.stopping import DRAIN_SECONDS
+
+log = structlog.get_logger(__name__)
+
+# A client that leaves more than this unread is cut off; the kernel holds some MB besides.
+MAX_UNSENT_BYTES = 1024 * 1024
+# Nothing is read from a client while more than so many of its frames wait for the application.
+MAX_UNHEARD_FRAMES = 20
+LOOK_AGAIN_SECONDS = 0.02
+
+
+def serve_bounded_sockets() -> None:
+    """Let Daphne serve every WebSocket that opens from now on with a BoundedSocket."""
+    WebSocketFactory.protocol = BoundedSocket
+
+
+class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no types
+    """The application of a socket that is cut off hears an ordinary disconnect, code 1006.
+
+    It is its transport's producer (Twisted's IPushProducer): that is how it hears of unsent bytes.
+    """
+
+    reading_paused = False
+
+    def onOpen(self) -> None:
+        self.unregisterProducer()  # the HTTP request this socket began as
+        self.registerProducer(self, True)
+        super().onOpen()
+
+    def pauseProducing(self) -> None:
+        """Twisted calls it at each write that leaves more than 64 KiB unsent."""
+        transport = self.transport
+        unsent = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        if unsent > MAX_UNSENT_BYTES:
+            log.warning("socket.too_slow", client=self.client_addr, unsent=unsent)
+            self.unregisterProducer()  # once is enough
+            transport.abortConnection()  # a close frame would wait behind the rest
+
+    def resumeProducing(self) -> None:
+        """Everything is sent."""
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        super().onMessage(payload, isBinary)
+        if not self.reading_paused and self.too_many_unheard():
+            self.reading_paused = True
+            self.transport.pauseProducing()
+            reactor.callLater(LOOK_AGAIN_SECONDS, self.read_on)
+
+    def read_on(self) -> None:
+        if self.too_many_unheard() and self.state != self.STATE_CLOSED:
+            reactor.callLater(LOOK_AGAIN_SECONDS, self.read_on)
+        else:
+            self.reading_paused = False
+            self.transport.resumeProducing()
+
+    def too_many_unheard(self) -> bool:
+        return bool(self.application_queue.qsize() > MAX_UNHEARD_FRAMES)
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """A client that has said goodbye and reads nothing is not waited for either."""
+        super().dropConnection(abort)
+        reactor.callLater(DRAIN_SECONDS, self.transport.abortConnection)
+
+    def serverClose(self, code: int | None = None) -> None:
+        """Close with any code, and leave the client the time to read what was sent before.
+
+        Autobahn's sendClose() refuses 1001 and 1013, and resets the connection after one second.
+        """
+        self.closeHandshakeTimeout = DRAIN_SECONDS
+        self.sendCloseFrame(1000 if code is None else code)

@@ -1,0 +1,137 @@
+"""Clients that read too slowly, or not at all, at a real web process."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import httpx
+import psutil
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.conftest import create_database
+from tests.stacks import Running, engine, wait_until
+
+MIB = 1024 * 1024
+HANDSHAKE = (
+    b"GET /api/orders/execute HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+# The answer names what it does not know, and spells each of these characters with six.
+UNKNOWN_NAMES = {f"{n}{chr(0x7F) * 500}": n for n in range(5)}
+WRONG = json.dumps({"type": "ping", **UNKNOWN_NAMES}, ensure_ascii=False)
+ANSWER_BYTES = 15_000
+CLOSE = b"\x88\x82" + bytes(4) + (1000).to_bytes(2)
+PING = '{"type": "ping"}'
+
+
+@pytest.fixture(scope="module")
+def web(migrated: str) -> Iterator[Running]:
+    """An engine without workers: orders stay pending, their sockets open."""
+    with engine(create_database(migrated), workers=0) as found:
+        yield found
+
+
+def masked(text: str) -> bytes:
+    """The frame a client sends; a mask of zeros leaves the text as it is."""
+    size = len(text)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
+    return b"\x81" + length + bytes(4) + text.encode()
+
+
+@contextmanager
+def deaf_client(running: Running) -> Iterator[socket.socket]:
+    """A WebSocket of which nothing is read after the handshake."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", running.port))
+        client.sendall(HANDSHAKE)
+        heard = b""
+        while b'"hello"' not in heard:
+            heard += client.recv(4096)
+        yield client
+
+
+class Memory:
+    """The largest growth of the web process's memory that was seen, in MiB."""
+
+    def __init__(self, running: Running) -> None:
+        self.process = psutil.Process(running.processes["web"].pid)
+        self.before = self.process.memory_info().rss
+        self.growth = 0.0
+
+    def look(self) -> None:
+        self.growth = max(self.growth, (self.process.memory_info().rss - self.before) / MIB)
+
+
+def open_sockets(running: Running) -> int:
+    return int(httpx.get(f"{running.url}/api/orders/stats").json()["websocket"]["connections"])
+
+
+def assert_served(client: ClientConnection) -> None:
+    client.send(PING)
+    assert json.loads(client.recv(timeout=2))["type"] == "pong"
+
+
+def test_a_client_that_never_reads_is_cut_off_before_it_costs_memory(web: Running) -> None:
+    memory = Memory(web)
+    asked = 0
+    with connect(web.socket_url) as other, deaf_client(web) as deaf:
+        assert json.loads(other.recv(timeout=2))["type"] == "hello"
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            while asked < 40 * MIB:
+                deaf.sendall(masked(WRONG))
+                asked += ANSWER_BYTES
+                memory.look()
+                assert_served(other)
+        wait_until(lambda: open_sockets(web) == 1, seconds=2)
+    assert memory.growth < 10
+
+
+def test_a_client_that_says_goodbye_and_never_reads_is_not_waited_for(web: Running) -> None:
+    with deaf_client(web) as deaf:
+        for _ in range(155):  # more than the kernel takes, less than is cut off
+            deaf.sendall(masked(WRONG))
+            time.sleep(0.005)
+        deaf.sendall(CLOSE)
+        wait_until(lambda: open_sockets(web) == 0, seconds=6)
+
+
+def test_a_client_that_reads_is_not_cut_off(web: Running) -> None:
+    with connect(web.socket_url) as client, ThreadPoolExecutor() as threads:
+        threads.submit(lambda: [client.send(WRONG) for _ in range(600)])
+        heard = sum(len(client.recv(timeout=5)) for _ in range(601))
+        assert_served(client)
+    assert heard > 600 * ANSWER_BYTES
+
+
+def test_a_client_that_writes_faster_than_it_is_answered_is_made_to_wait(web: Running) -> None:
+    memory = Memory(web)
+    answered = 0
+    with (
+        ThreadPoolExecutor() as threads,
+        connect(web.socket_url) as other,
+        deaf_client(web) as flooding,
+    ):
+        assert json.loads(other.recv(timeout=2))["type"] == "hello"
+        flood = threads.submit(send_for_ever, flooding, masked(PING) * 1000)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            answered += len(flooding.recv(MIB))
+            memory.look()
+        assert_served(other)
+        flooding.shutdown(socket.SHUT_RDWR)
+        flood.result()
+    assert memory.growth < 10
+    assert answered > 10_000
+
+
+def send_for_ever(client: socket.socket, data: bytes) -> None:
+    with suppress(OSError):  # the test shuts it down
+        while True:
+            client.sendall(data)
