@@ -54,7 +54,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "celery.worker.request": {"filters": ["one_line"]},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
-            # Celery has one for every loss of Redis: that it does not cancel what runs. So it is meant.
+            # Celery has one for every loss of Redis: it does not cancel what runs. So it is meant.
             "py.warnings": {"level": "ERROR"},
             "psycopg.pool": {"level": "ERROR"},
             "daphne": {"level": "WARNING"},

@@ -25,6 +25,8 @@ DATABASE_AWAY = (
     OperationalError,
     InterfaceError,
 )
+LONGEST_TEXT = 500
+MOST_ERRORS = 5
 # The code of a refusal that DRF or Django raises, by its status.
 CODES = {
     400: "VALIDATION",
@@ -63,13 +65,21 @@ class Problem(Exception):
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "code": self.code,
-            "detail": self.detail,
+            "detail": clipped(self.detail),
             "requestId": requestid.current(),
-            "errors": [vars(error) for error in self.errors],
+            "errors": [
+                {name: clipped(text) for name, text in vars(error).items()}
+                for error in self.errors[:MOST_ERRORS]
+            ],
         }
 
     def as_frame(self) -> dict[str, Any]:
         return {**self.as_json(), "type": "error"}
+
+
+def clipped(text: str) -> str:
+    """What a client sent is repeated to it in part: a frame may not be longer than 64 KiB."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:

@@ -1,5 +1,7 @@
 """One shape for every refusal, also for what nobody foresaw."""
 
+import json
+
 import psycopg
 import pytest
 from django.contrib.auth.models import User
@@ -187,3 +189,12 @@ def test_an_order_is_not_cancelled_by_getting(client: Client) -> None:
     problem(post(client, f"/api/orders/{order_id}", {}), 405)
 
     assert client.get(f"/api/orders/{order_id}").json()["status"] == "pending"
+
+
+def test_what_a_client_sent_is_repeated_in_part(client: Client) -> None:
+    names = {f"{n}{'x' * 10_000}": n for n in range(9)}
+
+    answer = problem(post(client, EXECUTE, names), 400, "VALIDATION")
+
+    assert len(json.dumps(answer)) < 10_000
+    assert answer["errors"][0]["pointer"].startswith("/0xxx")

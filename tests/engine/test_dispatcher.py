@@ -136,12 +136,14 @@ def test_a_suspect_that_is_none_any_more_wakes_the_dispatcher_for_the_next(
     running: Dispatcher, hinted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "TICK_SECONDS", 2.0)
-    first, second = order_in(Status.ROUTING), order_in(Status.ROUTING)
+    wait_until(lambda: leaders() == 1)
+    first = order_in(Status.ROUTING)
     Order.objects.update(takeovers=1)
     end_lease(first.id)
-    end_lease(second.id)
     first = claims.claim(first.id)
-    wait_until(lambda: leaders() == 1)
+    second = order_in(Status.ROUTING)
+    Order.objects.filter(id=second.id).update(takeovers=1)
+    end_lease(second.id)
     lifecycle.advance(first, Status.BUILDING, data={})
     assert second.id not in hinted
 
