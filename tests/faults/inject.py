@@ -1,0 +1,235 @@
+"""Runs one process of the engine with faults wrapped around it from outside.
+
+    python -m tests.faults.inject celery -A orderengine worker ...
+
+Nothing in the product knows of this. An order says by its client order id what happens to it:
+`crash.<point>.<anything>` kills the process there once, `poison.<point>.<anything>` each time,
+`freeze.<point>.<anything>` stops it until somebody continues it. The first transaction of
+`freeze.sent` and `slow` orders never lands. What holds for all orders is a file in FAULTS_DIR while
+it is there; how often it did something is counted there as well. FAULTS_BREAK names what is broken
+on purpose (controls.py).
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import django
+import psycopg
+
+import orderengine.celery  # noqa: F401 - names the settings
+
+FAULTS_DIR = Path(os.environ.get("FAULTS_DIR", os.devnull))
+HINTS_FIVEFOLD = FAULTS_DIR / "hints-fivefold"
+HINTS_DROPPED = FAULTS_DIR / "hints-dropped"  # those of web processes; the dispatcher's are sent
+DOORBELLS_DROPPED = FAULTS_DIR / "doorbells-dropped"
+FROZEN = FAULTS_DIR / "frozen"
+
+# Each crash point, in the order in which an order passes them.
+POINTS = {
+    "stored": "web: after COMMIT, before doorbell and hint",
+    "before-hint": "web: after COMMIT and doorbell, before the hint",
+    "claimed": "after the claim (the move to routing), before anything else",
+    "built": "after the COMMIT of building",
+    "signed": "signed, before the COMMIT of submitted",
+    "submitting": "during the COMMIT of submitted: sent to PostgreSQL, answer never read",
+    "submitted": "after the COMMIT of submitted, before sending",
+    "sent": "after sending",
+    "landed": "landed, before it is known",
+    "before-doorbell": "after the COMMIT of confirmed, before its doorbell",
+    "before-ack": "after the end, before the message is acknowledged",
+}
+
+_here = threading.local()
+
+
+def reach(point: str, client_order_id: str | None) -> None:
+    """The order is at this point; die or stop if it says so."""
+    kind, _, rest = (client_order_id or "").partition(".")
+    if kind not in {"crash", "poison", "freeze"} or rest.partition(".")[0] != point:
+        return
+    if kind == "freeze":
+        freeze(client_order_id or "")
+    elif kind == "poison" or first_time(FAULTS_DIR / f"{client_order_id}.crashed"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def freeze(client_order_id: str) -> None:
+    """Stop this process unless one is stopped already: somebody must take the order over."""
+    if first_time(FROZEN):
+        FROZEN.write_text(f"{os.getpid()} {client_order_id}")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def first_time(marker: Path) -> bool:
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def count(name: str, times: int = 1) -> None:
+    with (FAULTS_DIR / f"{name}.counted").open("ab") as counted:
+        counted.write(b"." * times)
+
+
+def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
+    """Replaces a function; the replacement gets the original first."""
+    original = getattr(owner, name)
+
+    def put(replacement: Callable[..., Any]) -> None:
+        setattr(owner, name, lambda *args, **named: replacement(original, *args, **named))
+
+    return put
+
+
+def wrap_web() -> None:
+    from orders import hints, lifecycle, placement  # noqa: PLC0415
+
+    @around(placement, "place_order")
+    def place_order(original: Any, request: Any) -> Any:
+        _here.placing = request.client_order_id
+        return original(request)
+
+    @around(lifecycle, "announce")
+    def announce(original: Any, event: Any, **rest: Any) -> None:
+        if event.seq == 1:
+            reach("stored", getattr(_here, "placing", None))
+        elif event.status == "confirmed":
+            reach("before-doorbell", _here.order.client_order_id)
+        original(event, **rest)
+
+    @around(hints, "send_soon")
+    def send_soon(original: Any, order_id: str) -> None:
+        reach("before-hint", getattr(_here, "placing", None))
+        if HINTS_DROPPED.exists():
+            count(HINTS_DROPPED.name)
+        else:
+            original(order_id)
+
+    @around(hints, "send")
+    def send(original: Any, order_id: str) -> bool:
+        if not HINTS_FIVEFOLD.exists():
+            return original(order_id)
+        count(HINTS_FIVEFOLD.name, 4)
+        return [original(order_id) for _ in range(5)][-1]
+
+
+def wrap_doorbell() -> None:
+    from orders import events  # noqa: PLC0415
+
+    original = events.send
+
+    async def send(event: Any) -> None:
+        if DOORBELLS_DROPPED.exists():
+            count(DOORBELLS_DROPPED.name)
+        else:
+            await original(event)
+
+    events.send = send
+
+
+def wrap_worker() -> None:
+    from celery.worker.request import Request  # noqa: PLC0415
+
+    from dex.types import SwapStatus  # noqa: PLC0415
+    from orders import claims, execution, lifecycle  # noqa: PLC0415
+
+    @around(claims, "claim")
+    def claim(original: Any, order_id: str) -> Any:
+        order = original(order_id)
+        _here.order = order
+        if order is not None:
+            reach("claimed", order.client_order_id)
+        return order
+
+    @around(execution, "advance")
+    def advance(original: Any, order: Any, to: str, **rest: Any) -> None:
+        if to == "submitted":
+            reach("signed", order.client_order_id)
+            _here.submitting = order.client_order_id
+        original(order, to, **rest)
+        if to in {"building", "submitted"}:
+            reach("built" if to == "building" else "submitted", order.client_order_id)
+
+    @around(lifecycle.database, "row")
+    def row(original: Any, sql: str, params: Any) -> Any:
+        if wants_crash("submitting") and "INSERT INTO orders_swap" in sql:
+            send_and_forget(sql, params)
+            reach("submitting", _here.submitting)
+        return original(sql, params)
+
+    @around(execution, "send")
+    def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:
+        original(order, swap, exchange)
+        reach("sent", order.client_order_id)
+
+    @around(execution, "ask")
+    def ask(original: Any, order: Any, swap: Any, exchange: Any) -> Any:
+        state = original(order, swap, exchange)
+        if state.status is SwapStatus.LANDED:
+            reach("landed", order.client_order_id)
+        return state
+
+    @around(Request, "acknowledge")
+    def acknowledge(original: Any, request: Any) -> None:
+        if getattr(_here, "order", None) is not None:
+            reach("before-ack", _here.order.client_order_id)
+        original(request)
+
+
+def wants_crash(point: str) -> bool:
+    name = getattr(_here, "submitting", None) or ""
+    return name.startswith(f"crash.{point}.") and not (FAULTS_DIR / f"{name}.crashed").exists()
+
+
+def send_and_forget(sql: str, params: Any) -> None:
+    """The statement is on its way to PostgreSQL, on a connection whose answer nobody reads."""
+    from orders import database  # noqa: PLC0415
+
+    conn = psycopg.connect(database.conninfo(), autocommit=True)
+    conn.pgconn.send_query(psycopg.ClientCursor(conn).mogrify(sql, params).encode())
+    conn.pgconn.flush()
+
+
+def drop_first_transactions() -> None:
+    """So that an order goes on to a second attempt, and stays in execution for 12 s at least."""
+    from dex.simulation import settlement  # noqa: PLC0415
+
+    @around(settlement.Settlement, "outcome_of")
+    def outcome_of(original: Any, rules: Any, transaction: Any, height: int) -> Any:
+        order = getattr(_here, "order", None)
+        name = order.client_order_id or "" if order is not None else ""
+        if name.startswith(("freeze.sent.", "slow.")) and transaction.attempt == 1:
+            return settlement.EXPIRED
+        return original(rules, transaction, height)
+
+
+def main() -> None:
+    program = sys.argv[1]
+    if program == "daphne":
+        import daphne.server  # noqa: F401, PLC0415 - installs its reactor before anybody else
+    django.setup()
+    wrap_web()
+    wrap_doorbell()
+    wrap_worker()
+    drop_first_transactions()
+    if broken := os.environ.get("FAULTS_BREAK"):
+        from tests.faults import controls  # noqa: PLC0415
+
+        controls.BREAKS[broken]()
+    sys.argv = sys.argv[1:]
+    if program == "manage.py":
+        runpy.run_path("manage.py", run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=False)
+
+
+if __name__ == "__main__":
+    main()
