@@ -193,7 +193,7 @@ WHERE change > 0 AND %(concurrency)s::int > 0 AND n > %(concurrency)s::int
 
 NONE_LEFT_BEHIND = Invariant(
     "none-left-behind",
-    "a lease or a waiting order's deadline that ended is acted on within 60 s",
+    "a lease or deadline that ended is acted on within 60 s; no due order waits beside free places",
     f"""
 SELECT id AS order_id, concat(status, ', its ', CASE status WHEN 'pending' THEN 'deadline'
     ELSE 'lease' END, ' ended ', round(extract(epoch FROM clock_timestamp() - ended)),
@@ -205,6 +205,16 @@ FROM (
     FROM orders_order
 ) o
 WHERE ended < clock_timestamp() - {GRACE}
+UNION ALL
+SELECT id, concat(status, ', due since ', round(extract(epoch FROM clock_timestamp()
+    - next_attempt_at)), ' s; there is room, and nothing starts')
+FROM orders_order, orders_room(%(concurrency)s, %(starts)s) room
+WHERE status = 'pending' AND next_attempt_at < clock_timestamp() - {GRACE}
+    AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+    AND room.places > 0 AND (started_at IS NOT NULL OR room.starts_left > 0)
+    AND NOT EXISTS (
+        SELECT FROM orders_orderevent
+        WHERE status = 'routing' AND created_at > clock_timestamp() - {GRACE} * 1.25)
 """,
 )
 

@@ -240,6 +240,12 @@ BREAKS = {
             "pending, its deadline ended 61 s ago",
             order("pending", "deadline_at = clock_timestamp() - interval '61 s'"),
         ),
+        (
+            "pending",
+            "pending, due since 90 s; there is room, and nothing starts",
+            "WITH old AS (UPDATE orders_orderevent SET created_at = created_at - interval '1 h')"
+            + order("pending", "next_attempt_at = clock_timestamp() - interval '90 s'"),
+        ),
     ],
     "swaps-agree": [
         ("submitted", "live 0, landed 0, with its hash 0", swap("submitted", "state = 'dead'")),
