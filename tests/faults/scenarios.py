@@ -120,21 +120,19 @@ def marked(run: Run, path: Path) -> Iterator[None]:
 
 
 async def crash_points(run: Run) -> None:
-    """Orders for each point, in turn, until each has taken its process with it often enough.
+    """Waves of one order for each point, until each has taken its process with it often enough.
 
-    One that was lost with another's process may end without coming to its point again: for those
-    there are more rounds.
+    A wave ends before the next begins: orders that are lost keep their places for a lease. One that
+    was lost with another's process may end without coming to its point again.
     """
     count = run.dose(1, 20)
-    for _ in range(4):
+    for _ in range(2 * count):
         placing = []
-        missing = {point: count - crashes(run, point) for point in inject.POINTS}
-        for n in range(max(missing.values())):
-            for point in (point for point, number in missing.items() if number > n):
-                placing.append(asyncio.create_task(run.clients.place(f"crash.{point}")))
-                await asyncio.sleep(run.dose(1, 2))
-                run.fault()
-        await run.clients.ended(list(await asyncio.gather(*placing)), 180)
+        for point in [point for point in inject.POINTS if crashes(run, point) < count]:
+            placing.append(asyncio.create_task(run.clients.place(f"crash.{point}")))
+            await asyncio.sleep(0.5)
+            run.fault()
+        await run.clients.ended(list(await asyncio.gather(*placing)), 120)
     for mark in run.fleet.marks.glob("crash.*.crashed"):
         order_id = run.clients.order_ids.get(mark.name.removesuffix(".crashed"))
         if order_id:
@@ -188,8 +186,8 @@ def mark_of(frozen: Path) -> tuple[int, str] | None:
 
 def lost_claim(run: Run, order_id: str) -> bool:
     """The continued worker found out that it had been replaced, and said so."""
-    said = run.fleet.output().splitlines()
-    return any("claim.lost" in line and order_id in line for line in said)
+    said = (line for line in run.fleet.output().splitlines() if order_id in line)
+    return any("claim.lost" in line or "execution.broken_off" in line for line in said)
 
 
 async def redis_killed(run: Run) -> None:
