@@ -43,6 +43,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         },
         "filters": {
             "one_line": {"()": "orderengine.logs.OneLine"},
+            "one_line_warnings": {"()": "orderengine.logs.OneLine", "below": logging.ERROR},
             "bugs": {"()": "orderengine.logs.Bugs"},
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
@@ -52,7 +53,8 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "channels_redis.pubsub": {"filters": ["one_line"]},
             "celery.worker.consumer.consumer": {"filters": ["one_line"]},
             "celery.worker.request": {"filters": ["one_line"]},
-            "celery.app.trace": {"level": "WARNING"},
+            # A retry that Redis does not take is a warning: the dispatcher brings the order back.
+            "celery.app.trace": {"level": "WARNING", "filters": ["one_line_warnings"]},
             "celery.worker.strategy": {"level": "WARNING"},
             # Celery has one for every loss of Redis: it does not cancel what runs. So it is meant.
             "py.warnings": {"level": "ERROR"},
@@ -69,10 +71,14 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
 
 
 class OneLine(logging.Filter):
-    """Keeps the error of a record and drops its stack."""
+    """Keeps the error of a record and drops its stack, where its level is lower than `below`."""
+
+    def __init__(self, below: int = logging.CRITICAL + 1) -> None:
+        super().__init__()
+        self.below = below
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and record.exc_info[1] is not None:
+        if record.levelno < self.below and record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             record.msg = f"{record.getMessage()} {type(error).__name__}: {error}"
             record.args, record.exc_info = None, None

@@ -82,6 +82,8 @@ def measure(name: str, run: Run, lives: verify.Lives) -> list[float]:
             return verify.progress(lives, run.moments)
         case "starts":  # from a fault, or its end, to the start of orders that were due
             return verify.starts(lives, run.moments)
+        case "running again":  # from the end of a fault to the first start of any order
+            return verify.again(lives, run.moments)
         case _:  # lags: from an event to the arrival of its frame
             since = min(run.moments, default=0.0)
             return [lag for heard in run.clients.heard for at, lag in heard.lags if at >= since]

@@ -13,7 +13,7 @@ from tests.faults.fleet import Fleet
 
 IN_EXECUTION = {"routing", "building", "submitted"}
 EVENTS = """
-SELECT order_id, status, attempt, extract(epoch FROM created_at)::float AS at,
+SELECT order_id, status, previous_status, attempt, extract(epoch FROM created_at)::float AS at,
        data ->> 'retryAt' AS retry_at
 FROM orders_orderevent WHERE order_id = ANY(%s) ORDER BY order_id, seq
 """
@@ -30,6 +30,7 @@ class Step:
     attempt: int
     at: float
     due: float
+    starts: bool
 
 
 Lives = dict[str, list[Step]]
@@ -39,7 +40,9 @@ def lives(fleet: Fleet, clients: Clients) -> Lives:
     found: Lives = defaultdict(list)
     for row in fleet.sql(EVENTS, [list(clients.order_ids.values())]):
         due = moment(row["retry_at"]) if row["retry_at"] else row["at"]
-        found[row["order_id"]].append(Step(row["status"], row["attempt"], row["at"], due))
+        starts = (row["previous_status"], row["status"]) == ("pending", "routing")
+        step = Step(row["status"], row["attempt"], row["at"], due, starts)
+        found[row["order_id"]].append(step)
     return found
 
 
@@ -94,6 +97,13 @@ def starts(lives: Lives, moments: list[float]) -> list[float]:
         and (not moments or before.at <= moment + 5)
         and after.at > moment
     ]
+
+
+def again(lives: Lives, moments: list[float]) -> list[float]:
+    """Seconds from each moment to the first start of any order after it."""
+    started = sorted(step.at for steps in lives.values() for step in steps if step.starts)
+    firsts = ((moment, next((at for at in started if at > moment), None)) for moment in moments)
+    return [at - moment for moment, at in firsts if at is not None]
 
 
 def violations(fleet: Fleet, clients: Clients) -> list[str]:
