@@ -29,7 +29,7 @@ newman: .venv/installed ## the Postman collection against HOST
 		--env-var baseUrl=$(HOST)
 
 test: .venv/installed ## the tests, with coverage of orders and dex
-	$(BIN)/python -m pytest -n 2 --cov
+	$(BIN)/python -m pytest -n 3 --cov
 
 faults: .venv/installed ## kill, stop and starve the running stack, and check what was promised; SEED=
 	@$(BIN)/python -m tests.faults $(SEED:%=--seed %) $(ARGS)
