@@ -288,7 +288,7 @@ async def backends_terminated(run: Run) -> None:
     """
     async with open_sockets(run):
         for _ in range(run.dose(8, 80)):
-            await asyncio.sleep(run.dose(1, 1) * 1.5)
+            await asyncio.sleep(1.5)
             run.fleet.sql(terminate)
             run.fault()
 
