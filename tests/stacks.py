@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Running:
 
     port: int
     database_url: str
+    environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]]
 
     @property
@@ -48,6 +49,12 @@ class Running:
     @property
     def socket_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/api/orders/execute"
+
+    def start(self, name: str, argv: list[str]) -> None:
+        self.processes[name] = subprocess.Popen(argv, cwd=ROOT, env=self.environment)
+
+    def start_worker(self, name: str) -> None:
+        self.start(name, [*WORKER, "-n", f"{name}@{self.port}"])
 
     def place(self, **changes: Any) -> str:
         answer = httpx.post(f"{self.url}/api/orders/execute", json={**ORDER, **changes})
@@ -83,17 +90,17 @@ def engine(database_url: str, *, workers: int = 1, **environment: str) -> Iterat
         "PORT": str(port),
         **environment,
     }
-    commands = {f"worker{n}": [*WORKER, "-n", f"worker{n}@{port}"] for n in range(workers)}
-    commands["dispatcher"] = [*MANAGE, "dispatcher"]
-    commands["web"] = [*DAPHNE, "--port", str(port), "orderengine.asgi:application"]
-    with ExitStack() as processes:
-        running = Running(port, database_url, {})
-        for name, argv in commands.items():
-            process = subprocess.Popen(argv, cwd=ROOT, env=env)
-            processes.callback(stop, process)
-            running.processes[name] = process
+    running = Running(port, database_url, env, {})
+    try:
+        for n in range(workers):
+            running.start_worker(f"worker{n}")
+        running.start("dispatcher", [*MANAGE, "dispatcher"])
+        running.start("web", [*DAPHNE, "--port", str(port), "orderengine.asgi:application"])
         wait_until(lambda: answers(f"{running.url}/health/live"), seconds=30)
         yield running
+    finally:
+        for process in reversed(running.processes.values()):
+            stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
