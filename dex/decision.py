@@ -1,40 +1,100 @@
-"""Which quote to take, and the sentence that says why."""
+"""Which quotes to take, and the sentence that says why."""
 
+from itertools import combinations
+
+from dex import pricing
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.pricing import advantage_bps, fee_fraction
-from dex.tokens import format_fixed
-from dex.types import Leg, Quote, QuoteFailure, Reason, Route, SwapRequest
+from dex.splitting import best_split
+from dex.tokens import format_amount, format_fixed
+from dex.types import Leg, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
+
+# A second leg costs a second swap instruction: a split has to be worth it.
+MIN_SPLIT_GAIN_BPS = 5
 
 _FINAL_CODES = ("INSUFFICIENT_LIQUIDITY", "NO_ROUTE")
 
 
 def decide(
-    request: SwapRequest, *, quotes: tuple[Quote, ...], failures: tuple[QuoteFailure, ...]
+    request: SwapRequest,
+    *,
+    quotes: tuple[Quote, ...],
+    failures: tuple[QuoteFailure, ...],
+    strategy: Strategy = Strategy.AUTO,
 ) -> Route:
-    """The most output wins, the lower fee where outputs are equal.
+    """The most output wins, the lower fee where outputs are equal; see Strategy for splits.
 
     Without a quote: VenueUnavailable if any failure may pass, else OrderRejected.
     """
     if not quotes:
         raise _no_quote(failures)
     ranked = sorted(quotes, key=lambda quote: _rank(quote, request))
-    best, *others = ranked
-    if others:
-        tie = others[0].amount_out == best.amount_out
+    best = ranked[0]
+    parts = _split(request, quotes, best, strategy)
+    if parts:
+        reason, explanation = Reason.SPLIT_IMPROVES, _gain(parts, best, request)
+    elif len(ranked) > 1:
+        tie = ranked[1].amount_out == best.amount_out
         reason = Reason.TIE_LOWER_FEE if tie else Reason.BEST_PRICE
         explanation = _comparison(ranked, request)
     else:
         late = any(failure.code == "QUOTE_UNAVAILABLE" for failure in failures)
         reason = Reason.OTHER_TIMED_OUT if late else Reason.ONLY_VENUE
         explanation = _alone(best, failures, request)
+    taken = parts or (best,)
     return Route(
         request=request,
-        legs=(Leg(venue=best.venue, quote=best),),
+        strategy=strategy,
+        legs=tuple(Leg(venue=quote.venue, quote=quote) for quote in taken),
         quotes=quotes,
         failures=failures,
         reason=reason,
         explanation=explanation,
+        fee=pricing.combined_fee(taken, request),
+        price_impact=pricing.combined_impact(taken),
     )
+
+
+def _split(
+    request: SwapRequest, quotes: tuple[Quote, ...], best: Quote, strategy: Strategy
+) -> tuple[Quote, ...]:
+    """Quotes of the parts; empty where no split is worth it."""
+    if strategy is Strategy.BEST:
+        return ()
+    candidates = (_divided(request, *pair) for pair in combinations(quotes, 2))
+    parts = max(candidates, key=_amount_out, default=())
+    gained = _amount_out(parts) - best.amount_out
+    worth = advantage_bps(_amount_out(parts), best.amount_out) >= MIN_SPLIT_GAIN_BPS
+    return parts if (worth if strategy is Strategy.AUTO else gained > 0) else ()
+
+
+def _divided(request: SwapRequest, first: Quote, second: Quote) -> tuple[Quote, ...]:
+    if first.pool is None or second.pool is None:
+        return ()
+    amounts = best_split(first.pool, second.pool, request.amount_in)
+    if 0 in amounts:
+        return ()
+    try:
+        return _part(request, first, amounts[0]), _part(request, second, amounts[1])
+    except OrderRejected:  # what is left of a pool would be too little
+        return ()
+
+
+def _part(request: SwapRequest, whole: Quote, amount_in: int) -> Quote:
+    if whole.pool is None:
+        raise AssertionError(f"the quote of {whole.venue} has no pool")
+    return pricing.quote(
+        request,
+        venue=whole.venue,
+        curve=whole.curve,
+        pool=whole.pool,
+        block_height=whole.block_height,
+        amount_in=amount_in,
+    )
+
+
+def _amount_out(parts: tuple[Quote, ...]) -> int:
+    return sum(part.amount_out for part in parts)
 
 
 def _rank(quote: Quote, request: SwapRequest) -> tuple[int, object, str]:
@@ -48,6 +108,21 @@ def _no_quote(failures: tuple[QuoteFailure, ...]) -> VenueUnavailable | OrderRej
     if final is None or not codes <= set(_FINAL_CODES):
         return VenueUnavailable("QUOTE_UNAVAILABLE", details)
     return OrderRejected(final, details)
+
+
+def _gain(parts: tuple[Quote, ...], best: Quote, request: SwapRequest) -> str:
+    """300 SOL on Raydium and 200 SOL on Meteora return 70930.1 USDC, Raydium alone 70200.0:
+    103 bps more
+    """
+    token_in, token_out = request.token_in, request.token_out
+    legs = " and ".join(
+        f"{format_amount(token_in, part.amount_in)} {token_in.symbol} on {_label(part)}"
+        for part in parts
+    )
+    together = f"{format_fixed(token_out, _amount_out(parts))} {token_out.symbol}"
+    alone = f"{_label(best)} alone {format_fixed(token_out, best.amount_out)}"
+    gained = advantage_bps(_amount_out(parts), best.amount_out)
+    return f"{legs} return {together}, {alone}: {gained} bps more"
 
 
 def _comparison(ranked: list[Quote], request: SwapRequest) -> str:

@@ -2,24 +2,28 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from dex.router import Router
-from dex.signer import Signer
+from dex.signer import open_signer
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Faults
 from dex.simulation.market import Market
+from dex.simulation.program import Program
+from dex.simulation.settlement import Settlement
 from dex.simulation.venue import Simulation
-from dex.types import Route, Swap, SwapRequest, SwapState
+from dex.types import Route, Strategy, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
-from dex.venues.registry import VENUES
+from dex.venues.registry import VENUES, program_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulationConfig:
     """Milliseconds throughout; `swap_latency_ms` is the least and the most.
 
-    ValueError for a latency that is none and for a fault of a venue that is not there.
+    `quote_timeouts_ms` and `curves` are by venue; a venue left out of `curves` has its default.
+    ValueError for a latency that is none, and for a venue or curve that is not there.
     """
 
     dsn: str
@@ -27,16 +31,29 @@ class SimulationConfig:
     quote_latency_ms: int
     swap_latency_ms: tuple[int, int]
     faults: Faults
-    quote_timeout_ms: int
+    quote_timeouts_ms: Mapping[str, int]
+    curves: Mapping[str, str] = field(default_factory=dict)
+    strategy: Strategy = Strategy.AUTO
+    keypair_file: Path | None = None
 
     def __post_init__(self) -> None:
         low, high = self.swap_latency_ms
         if self.quote_latency_ms < 0 or not 0 <= low <= high:
             raise ValueError("latencies are not negative, and a range has its least first")
-        if self.quote_timeout_ms <= 0:
-            raise ValueError("the quote timeout must be more than 0 ms")
-        if unknown := self.faults.venues - VENUES.keys():
-            raise ValueError(f"no such venue in the faults: {', '.join(sorted(unknown))}")
+        if self.quote_timeouts_ms.keys() != VENUES.keys():
+            raise ValueError(f"a quote timeout for each of {', '.join(VENUES)}")
+        if min(self.quote_timeouts_ms.values()) <= 0:
+            raise ValueError("a quote timeout must be more than 0 ms")
+        if unknown := {*self.faults.venues, *self.curves} - VENUES.keys():
+            raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+        self.programs()
+
+    def programs(self) -> dict[str, Program]:
+        """What the pools of each venue are."""
+        return {
+            name: program_of(name, self.curves.get(name, venue.programs[0].curve))
+            for name, venue in VENUES.items()
+        }
 
 
 class Exchange:
@@ -46,12 +63,19 @@ class Exchange:
         self,
         venues: Mapping[str, Venue],
         *,
-        quote_timeout_ms: int,
+        quote_timeouts_ms: Mapping[str, int],
+        strategy: Strategy = Strategy.AUTO,
+        prepare: Callable[[], object] = lambda: None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._venues = venues
-        self._router = Router(venues, timeout_ms=quote_timeout_ms)
+        self._router = Router(venues, timeouts_ms=quote_timeouts_ms, strategy=strategy)
+        self._prepare = prepare
         self._on_close = on_close
+
+    def prepare(self) -> None:
+        """Load the key now, and not with the first order. Raises KeypairFileError."""
+        self._prepare()
 
     def route(self, request: SwapRequest) -> Route:
         """Raises VenueUnavailable, or OrderRejected (INSUFFICIENT_LIQUIDITY, NO_ROUTE)."""
@@ -65,11 +89,15 @@ class Exchange:
         """Harmless to repeat. Raises VenueUnavailable when the outcome is not known, and
         OrderRejected(TX_REJECTED) for bytes no chain would take.
         """
-        self._venues[swap.venue].send(swap)
+        self._venue_of(swap).send(swap)
 
     def status(self, swap: Swap) -> SwapState:
         """Raises VenueUnavailable."""
-        return self._venues[swap.venue].status(swap)
+        return self._venue_of(swap).status(swap)
+
+    def _venue_of(self, swap: Swap) -> Venue:
+        """The one that has built it: that of the first leg."""
+        return self._venues[swap.venue.partition("+")[0]]
 
     def close(self) -> None:
         """Let go of threads and connections."""
@@ -81,28 +109,38 @@ def open_exchange(
     config: SimulationConfig, *, sleep: Callable[[float], None] = time.sleep
 ) -> Exchange:
     """The simulated exchange. Connections, threads and the key come with the first use."""
-    market = Market(config.seed, tuple(VENUES))
-    programs = {name: venue.program for name, venue in VENUES.items()}
-    chain = SimulatedChain(
-        dsn=config.dsn,
-        seed=config.seed,
-        market=market,
-        programs=programs.values(),
-        latency_ms=config.swap_latency_ms,
-        faults=config.faults,
-    )
+    chain = SimulatedChain(dsn=config.dsn, rules=open_rules(config))
+    signer = open_signer(config.keypair_file)
     simulation = Simulation(
         seed=config.seed,
-        market=market,
+        market=open_market(config),
         chain=chain,
-        programs=programs,
-        signer=Signer(),
+        programs=config.programs(),
+        signer=signer,
         faults=config.faults,
         quote_latency_ms=config.quote_latency_ms,
         sleep=sleep,
     )
     return Exchange(
         {name: venue(simulation) for name, venue in VENUES.items()},
-        quote_timeout_ms=config.quote_timeout_ms,
+        quote_timeouts_ms=config.quote_timeouts_ms,
+        strategy=config.strategy,
+        prepare=lambda: signer.public_key,
         on_close=chain.close,
+    )
+
+
+def open_market(config: SimulationConfig) -> Market:
+    return Market(config.seed, tuple(VENUES))
+
+
+def open_rules(config: SimulationConfig) -> Settlement:
+    """With every program of every venue: what a switched curve has in flight still lands."""
+    programs = [program for venue in VENUES.values() for program in venue.programs]
+    return Settlement(
+        seed=config.seed,
+        market=open_market(config),
+        programs={program.program_id: program for program in programs},
+        latency_ms=config.swap_latency_ms,
+        faults=config.faults,
     )

@@ -1,4 +1,4 @@
-"""Asks every venue at once and takes the one that returns the most."""
+"""Asks every venue at once and takes what returns the most."""
 
 import os
 import time
@@ -8,14 +8,14 @@ from threading import Lock
 
 from dex.decision import decide
 from dex.errors import DexError
-from dex.types import Quote, QuoteFailure, Route, SwapRequest
+from dex.types import Quote, QuoteFailure, Route, Strategy, SwapRequest
 from dex.venues.base import Venue
 
 THREADS_PER_VENUE = 32
 
 
 class Router:
-    """Routes over `venues`, each given `timeout_ms` to answer.
+    """Routes over `venues`, each given its own milliseconds of `timeouts_ms` to answer.
 
     Every venue has threads of its own, started as they are needed: one that hangs holds up no
     other.
@@ -25,11 +25,13 @@ class Router:
         self,
         venues: Mapping[str, Venue],
         *,
-        timeout_ms: int,
+        timeouts_ms: Mapping[str, int],
+        strategy: Strategy = Strategy.AUTO,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._venues = venues
-        self._timeout_ms = timeout_ms
+        self._timeouts_ms = timeouts_ms
+        self._strategy = strategy
         self._monotonic = monotonic
         self._lock = Lock()
         self._executors: dict[tuple[int, str], ThreadPoolExecutor] = {}
@@ -40,16 +42,17 @@ class Router:
         A venue that fails or is late becomes a QuoteFailure. Raises VenueUnavailable where none
         answered and one might later, else OrderRejected (INSUFFICIENT_LIQUIDITY, NO_ROUTE).
         """
-        deadline = self._monotonic() + self._timeout_ms / 1000
+        started = self._monotonic()
         asked = {
             name: self._executor(name).submit(venue.quote, request)
             for name, venue in self._venues.items()
         }
-        answers = [self._answer(name, future, deadline) for name, future in asked.items()]
+        answers = [self._answer(name, future, started) for name, future in asked.items()]
         return decide(
             request,
             quotes=tuple(answer for answer in answers if isinstance(answer, Quote)),
             failures=tuple(answer for answer in answers if isinstance(answer, QuoteFailure)),
+            strategy=self._strategy,
         )
 
     def close(self) -> None:
@@ -59,13 +62,15 @@ class Router:
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, name: str, future: Future[Quote], deadline: float) -> Quote | QuoteFailure:
+    def _answer(self, name: str, future: Future[Quote], started: float) -> Quote | QuoteFailure:
+        timeout_ms = self._timeouts_ms[name]
+        left = started + timeout_ms / 1000 - self._monotonic()
         try:
-            return future.result(timeout=max(0.0, deadline - self._monotonic()))
+            return future.result(timeout=max(0.0, left))
         except TimeoutError:
             future.cancel()
             return QuoteFailure(
-                venue=name, code="QUOTE_UNAVAILABLE", detail=f"no answer in {self._timeout_ms} ms"
+                venue=name, code="QUOTE_UNAVAILABLE", detail=f"no answer in {timeout_ms} ms"
             )
         except DexError as error:
             return QuoteFailure(venue=name, code=error.code, detail=error.detail)

@@ -1,6 +1,11 @@
 """The key that signs, kept where nothing can print or carry it."""
 
+import json
+import os
+import stat
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import Never
 
@@ -46,3 +51,29 @@ class Signer:
 
     def __reduce_ex__(self, protocol: object) -> Never:
         raise TypeError("a Signer holds a secret key: it is neither pickled nor copied")
+
+
+class KeypairFileError(Exception):
+    """The file of the key cannot be used; the message says why and shows nothing of it."""
+
+
+def open_signer(path: Path | None) -> Signer:
+    """With the key of a file, read at the first use; without one, a new key for this process."""
+    return Signer() if path is None else Signer(partial(read_keypair, path))
+
+
+def read_keypair(path: Path) -> Keypair:
+    """The 64 numbers that `solana-keygen` writes. Raises KeypairFileError.
+
+    Raised outside of the handlers, so that it does not carry an error that quotes the file.
+    """
+    try:
+        with path.open("rb") as file:
+            if not stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                return Keypair.from_bytes(bytes(json.load(file)))
+        wrong = f"others may read it; chmod 600 {path}"
+    except OSError as error:
+        wrong = error.strerror or "cannot be read"
+    except (ValueError, TypeError):
+        wrong = "not the 64 numbers of a keypair file"
+    raise KeypairFileError(f"{path}: {wrong}")

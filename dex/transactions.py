@@ -1,8 +1,7 @@
-"""Solana v0 transactions: what a route becomes on the wire, and what can be read back.
+"""Solana v0 transactions: what a route becomes on the wire. `decoding.py` reads them back.
 
-One transaction holds the compute budget, one swap instruction per leg and a memo. A swap
-instruction's data are the 8-byte Anchor discriminator, the amount in and the minimum amount out
-(u64, little-endian); its accounts are payer, pool, mint in, mint out and the token program.
+One transaction holds the compute budget, the token accounts with wrapped SOL, one swap instruction
+per leg, the unwrapping and a memo of order id and attempt: all of it happens or nothing.
 """
 
 import struct
@@ -10,24 +9,46 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
-from solders.compute_budget import ID as COMPUTE_BUDGET
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
-from solders.instruction import AccountMeta, CompiledInstruction, Instruction
+from solders.instruction import AccountMeta, Instruction
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
-from solders.transaction import VersionedTransaction
+from solders.token import ID as TOKEN_PROGRAM
 
-from dex.errors import OrderRejected
 from dex.signer import Signer
+from dex.token_accounts import after_swaps, before_swaps, token_account
 
 MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
-TOKEN_PROGRAM = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
 
+COMPUTE_UNITS = 80_000  # for the accounts, wrapping and the memo
 COMPUTE_UNITS_PER_LEG = 200_000
 COMPUTE_UNIT_PRICE = 1_000  # micro-lamports
 
-_SWAP_DATA = struct.Struct("<8sQQ")
+_AMOUNTS = struct.Struct("<QQ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwapLayout:
+    """Where a program's swap instruction has the amount in and the minimum out.
+
+    They are two u64, little-endian, between the `prefix` that names the instruction and a `suffix`
+    of arguments that are always the same.
+    """
+
+    prefix: bytes
+    suffix: bytes = b""
+
+    def pack(self, amount_in: int, min_amount_out: int) -> bytes:
+        return self.prefix + _AMOUNTS.pack(amount_in, min_amount_out) + self.suffix
+
+    def unpack(self, data: bytes) -> tuple[int, int]:
+        """(amount in, minimum out). ValueError for data of another instruction."""
+        start, end = len(self.prefix), len(self.prefix) + _AMOUNTS.size
+        if data[:start] != self.prefix or data[end:] != self.suffix or len(data) < end:
+            raise ValueError("not the program's swap instruction")
+        amount_in, min_amount_out = _AMOUNTS.unpack(data[start:end])
+        return amount_in, min_amount_out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,26 +56,10 @@ class SwapInstruction:
     """One leg. Amounts in base units."""
 
     program_id: Pubkey
-    discriminator: bytes
     mint_in: Pubkey
     mint_out: Pubkey
     amount_in: int
     min_amount_out: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecodedTransaction:
-    """What the bytes say; the signature was verified."""
-
-    signature: str
-    blockhash: bytes
-    order_id: str
-    attempt: int
-    swaps: tuple[SwapInstruction, ...]
-
-    @property
-    def amount_in(self) -> int:
-        return sum(swap.amount_in for swap in self.swaps)
 
 
 def anchor_discriminator(instruction: str) -> bytes:
@@ -73,18 +78,21 @@ def build_transaction(
     *,
     signer: Signer,
     blockhash: bytes,
-    swaps: tuple[SwapInstruction, ...],
+    swaps: tuple[tuple[SwapInstruction, SwapLayout], ...],
     order_id: str,
     attempt: int,
 ) -> tuple[str, bytes]:
-    """(signature in base58, signed transaction)"""
-    payer = signer.public_key
+    """(signature in base58, signed transaction) of legs that all trade the same two mints."""
+    payer, first = signer.public_key, swaps[0][0]
+    amount_in = sum(swap.amount_in for swap, _ in swaps)
     message = MessageV0.try_compile(
         payer,
         [
-            set_compute_unit_limit(COMPUTE_UNITS_PER_LEG * len(swaps)),
+            set_compute_unit_limit(COMPUTE_UNITS + COMPUTE_UNITS_PER_LEG * len(swaps)),
             set_compute_unit_price(COMPUTE_UNIT_PRICE),
-            *(_swap_instruction(payer, swap) for swap in swaps),
+            *before_swaps(payer, first.mint_in, first.mint_out, amount_in),
+            *(_swap_instruction(payer, swap, layout) for swap, layout in swaps),
+            *after_swaps(payer, first.mint_in, first.mint_out),
             Instruction(
                 MEMO_PROGRAM, f"{order_id}:{attempt}".encode(), [AccountMeta(payer, True, False)]
             ),
@@ -96,79 +104,28 @@ def build_transaction(
     return str(transaction.signatures[0]), bytes(transaction)
 
 
-def decode_transaction(raw: bytes) -> DecodedTransaction:
-    """Read a signed transaction.
-
-    Raises OrderRejected(TX_REJECTED) for bytes that are no such transaction or carry a signature
-    that is not of the payer.
-    """
-    try:
-        transaction = VersionedTransaction.from_bytes(raw)
-        message = _verified_message(transaction, raw)
-        order_id, attempt, swaps = _read_instructions(message)
-    except (ValueError, IndexError, struct.error) as error:
-        raise OrderRejected("TX_REJECTED", f"transaction refused: {error}") from None
-    return DecodedTransaction(
-        signature=str(transaction.signatures[0]),
-        blockhash=bytes(message.recent_blockhash),
-        order_id=order_id,
-        attempt=attempt,
-        swaps=swaps,
-    )
+def swap_accounts(payer: Pubkey, swap: SwapInstruction) -> list[Pubkey]:
+    """The accounts of a swap instruction, the same for every simulated program."""
+    return [
+        payer,
+        pool_address(swap.program_id, swap.mint_in, swap.mint_out),
+        token_account(payer, swap.mint_in),
+        token_account(payer, swap.mint_out),
+        swap.mint_in,
+        swap.mint_out,
+        TOKEN_PROGRAM,
+    ]
 
 
-def _swap_instruction(payer: Pubkey, swap: SwapInstruction) -> Instruction:
-    pool = pool_address(swap.program_id, swap.mint_in, swap.mint_out)
+def _swap_instruction(payer: Pubkey, swap: SwapInstruction, layout: SwapLayout) -> Instruction:
+    signs, *others = swap_accounts(payer, swap)
+    writable, readable = others[:3], others[3:]
     return Instruction(
         swap.program_id,
-        _SWAP_DATA.pack(swap.discriminator, swap.amount_in, swap.min_amount_out),
+        layout.pack(swap.amount_in, swap.min_amount_out),
         [
-            AccountMeta(payer, True, True),
-            AccountMeta(pool, False, True),
-            AccountMeta(swap.mint_in, False, False),
-            AccountMeta(swap.mint_out, False, False),
-            AccountMeta(TOKEN_PROGRAM, False, False),
+            AccountMeta(signs, True, True),
+            *(AccountMeta(account, False, True) for account in writable),
+            *(AccountMeta(account, False, False) for account in readable),
         ],
-    )
-
-
-def _verified_message(transaction: VersionedTransaction, raw: bytes) -> MessageV0:
-    message = transaction.message
-    if bytes(transaction) != raw or not isinstance(message, MessageV0):
-        raise ValueError("not a v0 transaction")
-    if not all(transaction.verify_with_results()):
-        raise ValueError("signature verification failure")
-    return message
-
-
-def _read_instructions(message: MessageV0) -> tuple[str, int, tuple[SwapInstruction, ...]]:
-    keys = message.account_keys
-    memos: list[bytes] = []
-    swaps: list[SwapInstruction] = []
-    for instruction in message.instructions:
-        program_id = keys[instruction.program_id_index]
-        if program_id == MEMO_PROGRAM:
-            memos.append(bytes(instruction.data))
-        elif program_id != COMPUTE_BUDGET:
-            swaps.append(_read_swap(program_id, instruction, keys))
-    if len(memos) != 1 or not swaps:
-        raise ValueError("a swap and one memo are expected")
-    order_id, _, attempt = memos[0].decode().rpartition(":")
-    return order_id, int(attempt), tuple(swaps)
-
-
-def _read_swap(
-    program_id: Pubkey, instruction: CompiledInstruction, keys: list[Pubkey]
-) -> SwapInstruction:
-    discriminator, amount_in, minimum = _SWAP_DATA.unpack(instruction.data)
-    payer, pool, mint_in, mint_out, _ = (keys[index] for index in instruction.accounts)
-    if payer != keys[0] or pool != pool_address(program_id, mint_in, mint_out):
-        raise ValueError("the accounts are not those of the pool")
-    return SwapInstruction(
-        program_id=program_id,
-        discriminator=discriminator,
-        mint_in=mint_in,
-        mint_out=mint_out,
-        amount_in=amount_in,
-        min_amount_out=minimum,
     )

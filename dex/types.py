@@ -4,10 +4,14 @@ Amounts are integers in base units of their token (lamports for SOL); prices and
 Decimal and only ever shown. Slippage is an integer number of basis points.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dex.pools.base import Pool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +38,12 @@ class Quote:
     """A venue's answer at one block height.
 
     `price_impact` is a fraction and leaves the fee out; `fee` is in base units of `fee_token`.
-    `mid_price` and `effective_price` are token_out per token_in, in whole tokens.
+    `mid_price` and `effective_price` are token_out per token_in, in whole tokens. `curve` names
+    the venue's kind of pool; an order is divided only between quotes that carry their `pool`.
     """
 
     venue: str
+    curve: str
     amount_in: int
     amount_out: int
     min_amount_out: int
@@ -47,6 +53,7 @@ class Quote:
     effective_price: Decimal
     price_impact: Decimal
     block_height: int
+    pool: "Pool | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +65,18 @@ class QuoteFailure:
     detail: str
 
 
+class Strategy(StrEnum):
+    """How an order may be divided between venues."""
+
+    BEST = "best"  # never: one venue takes all of it
+    SPLIT = "split"  # whenever two parts return more together
+    AUTO = "auto"  # where two parts return at least 5 bps more
+
+
 class Reason(StrEnum):
     """Why a route was taken."""
 
+    SPLIT_IMPROVES = "SPLIT_IMPROVES"  # parts on two venues return more than all of it on one
     BEST_PRICE = "BEST_PRICE"  # the venue returns more than the other
     ONLY_VENUE = "ONLY_VENUE"  # the other has no such pair or refused
     OTHER_TIMED_OUT = "OTHER_TIMED_OUT"  # the other gave no answer in time
@@ -77,14 +93,25 @@ class Leg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """The decision, with everything it was decided on. `explanation` is a sentence with numbers."""
+    """The decision, with everything it was decided on. `explanation` is a sentence with numbers.
+
+    `fee` (base units, token) and `price_impact` are of all legs together.
+    """
 
     request: SwapRequest
+    strategy: Strategy
     legs: tuple[Leg, ...]
     quotes: tuple[Quote, ...]
     failures: tuple[QuoteFailure, ...]
     reason: Reason
     explanation: str
+    fee: tuple[int, Token]
+    price_impact: Decimal
+
+    @property
+    def venue(self) -> str:
+        """Names of the legs' venues, joined by "+"."""
+        return "+".join(leg.venue for leg in self.legs)
 
     @property
     def amount_out(self) -> int:

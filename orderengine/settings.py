@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from dex.exchange import SimulationConfig
 from dex.postgres import BoundedConnection
 from dex.simulation.faults import Faults
+from dex.types import Strategy
 from dex.venues.registry import VENUES
 from orderengine import environment as read
 from orderengine.logs import logging_config
@@ -127,19 +128,49 @@ def faults(text: str) -> Faults:
     return parsed
 
 
+def curves_of(venue: str) -> tuple[str, tuple[str, ...]]:
+    """(the default, all of them)"""
+    curves = tuple(program.curve for program in VENUES[venue].programs)
+    return curves[0], curves
+
+
+def timeouts(text: str) -> dict[str, int]:
+    """`2000` for every venue, or with exceptions: `2000,raydium=500`."""
+    every, *exceptions = text.split(",")
+    own = (part.partition("=")[::2] for part in exceptions)
+    found = dict.fromkeys(VENUES, int(every)) | {name.strip(): int(ms) for name, ms in own}
+    if unknown := found.keys() - VENUES.keys():
+        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+    if min(found.values()) < 1:
+        raise ValueError("less than 1")
+    return found
+
+
 DEX = SimulationConfig(
     dsn=DATABASE_URL,
     seed=os.environ.get("DEX_SEED") or "0",
     quote_latency_ms=read.integer("DEX_QUOTE_LATENCY_MS", 200),
     swap_latency_ms=read.millisecond_range("DEX_SWAP_LATENCY_MS", (2000, 3000)),
     faults=read.read("DEX_FAULTS", Faults(), faults, "faults such as rejected=0.05,dropped=0.02"),
-    quote_timeout_ms=read.integer("DEX_QUOTE_TIMEOUT_MS", 2000, minimum=1),
+    quote_timeouts_ms=read.read(
+        "DEX_QUOTE_TIMEOUT_MS",
+        dict.fromkeys(VENUES, 2000),
+        timeouts,
+        "milliseconds such as 2000 or 2000,raydium=500",
+    ),
+    curves={
+        "raydium": read.choice("DEX_RAYDIUM_CURVE", *curves_of("raydium")),
+        "meteora": read.choice("DEX_METEORA_CURVE", *curves_of("meteora")),
+    },
+    strategy=Strategy(read.choice("DEX_ROUTING", "auto", tuple(Strategy))),
+    keypair_file=read.read("DEX_KEYPAIR_FILE", None, Path, "a path"),
 )
-if DEX.quote_latency_ms >= DEX.quote_timeout_ms:
-    raise ImproperlyConfigured(
-        f"DEX_QUOTE_LATENCY_MS={DEX.quote_latency_ms}: no quote would arrive within "
-        f"DEX_QUOTE_TIMEOUT_MS={DEX.quote_timeout_ms}"
-    )
+for venue, timeout_ms in DEX.quote_timeouts_ms.items():
+    if DEX.quote_latency_ms >= timeout_ms:
+        raise ImproperlyConfigured(
+            f"DEX_QUOTE_LATENCY_MS={DEX.quote_latency_ms}: no quote of {venue} would arrive "
+            f"within DEX_QUOTE_TIMEOUT_MS={timeout_ms}"
+        )
 
 # Celery -----------------------------------------------------------------------------------------
 

@@ -242,14 +242,14 @@ def swap_request(order: Order) -> SwapRequest:
 
 def route_columns(route: Route) -> dict[str, Any]:
     """What the order's row keeps of the decision; the event has all of it."""
-    first = route.legs[0].quote
+    fee, fee_token = route.fee
     return {
-        "venue": route.legs[0].venue,
+        "venue": route.venue,
         "expected_amount_out": route.amount_out,
         "min_amount_out": route.min_amount_out,
-        "fee": first.fee,
-        "fee_token": first.fee_token.symbol,
-        "price_impact": first.price_impact,
+        "fee": fee,
+        "fee_token": fee_token.symbol,
+        "price_impact": route.price_impact,
     }
 
 

@@ -80,6 +80,7 @@ class VenueName(models.TextChoices):
 
     RAYDIUM = "raydium", "Raydium"
     METEORA = "meteora", "Meteora"
+    SPLIT = "raydium+meteora", "Raydium and Meteora"
 
 
 def new_order_id() -> str:

@@ -5,7 +5,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from dex import tokens
-from dex.types import Quote, QuoteFailure, Route
+from dex.types import Leg, Quote, QuoteFailure, Route
 from orders.events import iso
 from orders.models import RETRYABLE_CODES, Order
 
@@ -108,12 +108,14 @@ def route_json(route: Route) -> dict[str, Any]:
     paid = tokens.to_decimal(request.token_in, request.amount_in)
     expected = tokens.to_decimal(request.token_out, route.amount_out)
     return {
-        "venue": route.legs[0].venue,
+        "venue": route.venue,
+        "strategy": route.strategy.value,
         "reason": {"code": route.reason.value, "text": route.explanation},
         "quotes": [
             *(quote_json(quote, route) for quote in route.quotes),
             *(quote_failure_json(failure) for failure in route.failures),
         ],
+        "legs": [leg_json(leg, route) for leg in route.legs],
         "expectedPrice": plain(PRICE.divide(expected, paid)),
         "expectedAmountOut": tokens.format_amount(request.token_out, route.amount_out),
         "minAmountOut": tokens.format_amount(request.token_out, route.min_amount_out),
@@ -124,6 +126,7 @@ def quote_json(quote: Quote, route: Route) -> dict[str, Any]:
     token_out = route.request.token_out
     return {
         "venue": quote.venue,
+        "curve": quote.curve,
         "amountOut": tokens.format_amount(token_out, quote.amount_out),
         "minAmountOut": tokens.format_amount(token_out, quote.min_amount_out),
         "effectivePrice": plain(PRICE.plus(quote.effective_price)),
@@ -132,6 +135,16 @@ def quote_json(quote: Quote, route: Route) -> dict[str, Any]:
         "fee": tokens.format_amount(quote.fee_token, quote.fee),
         "feeToken": quote.fee_token.symbol,
         "blockHeight": quote.block_height,
+    }
+
+
+def leg_json(leg: Leg, route: Route) -> dict[str, Any]:
+    token_in, token_out = route.request.token_in, route.request.token_out
+    return {
+        "venue": leg.venue,
+        "amountIn": tokens.format_amount(token_in, leg.quote.amount_in),
+        "amountOut": tokens.format_amount(token_out, leg.quote.amount_out),
+        "minAmountOut": tokens.format_amount(token_out, leg.quote.min_amount_out),
     }
 
 

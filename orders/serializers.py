@@ -136,7 +136,7 @@ class OrderFilterSerializer(Strict):
     status = serializers.ChoiceField(choices=Status.choices, required=False)
     tokenIn = TokenField(required=False)
     tokenOut = TokenField(required=False)
-    venue = serializers.ChoiceField(choices=VenueName.choices, required=False)
+    venue = serializers.ChoiceField(choices=[*VenueName.values, "split"], required=False)
     orderType = serializers.ChoiceField(choices=OrderType.choices, required=False)
     clientOrderId = serializers.RegexField(CLIENT_ORDER_ID, required=False)
     createdAfter = serializers.DateTimeField(required=False)
@@ -161,6 +161,8 @@ class OrderFilterSerializer(Strict):
         for name, column in (("tokenIn", "token_in"), ("tokenOut", "token_out")):
             if name in given:
                 found[column] = given[name].symbol
+        if found.get("venue") == "split":  # a "+" in a query is read as a space
+            found["venue"] = VenueName.SPLIT
         return found
 
 

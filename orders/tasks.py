@@ -3,9 +3,10 @@
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 from django.conf import settings
 
+from dex.signer import KeypairFileError
 from orders import execution
 
 
@@ -20,6 +21,15 @@ from orders import execution
 )
 def execute_order(order_id: str) -> None:
     execution.execute_order(order_id)
+
+
+@worker_init.connect
+def load_key(**_: Any) -> None:
+    """A key that cannot be used ends the worker before it takes an order."""
+    try:
+        execution.exchange().prepare()
+    except KeypairFileError as error:
+        raise SystemExit(f"DEX_KEYPAIR_FILE: {error}") from None
 
 
 @worker_shutting_down.connect

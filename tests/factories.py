@@ -4,7 +4,18 @@ from decimal import Decimal
 from typing import Any
 
 from dex import tokens
-from dex.types import Fill, Leg, Quote, Reason, Route, Swap, SwapRequest, SwapState, SwapStatus
+from dex.types import (
+    Fill,
+    Leg,
+    Quote,
+    Reason,
+    Route,
+    Strategy,
+    Swap,
+    SwapRequest,
+    SwapState,
+    SwapStatus,
+)
 from orders import claims, database, lifecycle, placement
 from orders.models import Order, Status
 
@@ -128,6 +139,7 @@ class StubExchange:
 def a_route(request: SwapRequest) -> Route:
     quote = Quote(
         venue="raydium",
+        curve="cpmm",
         amount_in=request.amount_in,
         amount_out=214_000_000,
         min_amount_out=211_860_000,
@@ -140,11 +152,14 @@ def a_route(request: SwapRequest) -> Route:
     )
     return Route(
         request=request,
+        strategy=Strategy.AUTO,
         legs=(Leg(venue="raydium", quote=quote),),
         quotes=(quote,),
         failures=(),
         reason=Reason.ONLY_VENUE,
         explanation="Raydium returns 214.000000 USDC",
+        fee=(quote.fee, quote.fee_token),
+        price_impact=quote.price_impact,
     )
 
 

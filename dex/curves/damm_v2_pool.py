@@ -69,6 +69,8 @@ class Pool:
 
     @property
     def position(self) -> price_range.Position:
+        if self.liquidity <= 0:
+            raise ValueError("the pool has no liquidity")
         return price_range.Position(
             self.liquidity, self.sqrt_price, self.sqrt_min_price, self.sqrt_max_price
         )
@@ -86,9 +88,7 @@ class Pool:
     def split_fee(self, fee: int, *, has_referral: bool) -> Fees:
         protocol = fee * self.protocol_fee_percent // 100
         referral = protocol * self.referral_fee_percent // 100 if has_referral else 0
-        kept = 0
-        if self.collect_fee_mode == COMPOUNDING:
-            kept = (fee - protocol) * self.compounding_fee_bps // 10_000
+        kept = (fee - protocol) * self.compounding_fee_bps // 10_000
         return {
             "claiming_fee": fee - protocol - kept,
             "compounding_fee": kept,

@@ -3,7 +3,8 @@
 Formulas from raydium-io/raydium-cp-swap (Apache-2.0), `programs/cp-swap/src/curve/calculator.rs`,
 `constant_product.rs` and `fees.rs`. Fee rates are over 1,000,000; the protocol's and the fund's
 fee are parts of the trade fee; the creator's fee is added to it on the input or taken off the
-output.
+output. On the input the program rounds the sum up once and splits it, where `swapBaseInput` of
+raydium-sdk-v2 rounds each of the two up: that can be one unit of input more.
 """
 
 from dataclasses import dataclass

@@ -1,19 +1,16 @@
 """The simulated chain: a ledger in PostgreSQL that lands what it is sent, by its own clock."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dex.decoding import DecodedTransaction, decode_transaction
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.simulation.blocks import BLOCK_MS, blockhash, height_of
 from dex.simulation.database import Database
-from dex.simulation.faults import Faults
-from dex.simulation.market import Market
-from dex.simulation.program import Program
 from dex.simulation.settlement import EXPIRED, Settlement
 from dex.simulation.statements import ASK, BURY, RECORD
-from dex.transactions import DecodedTransaction, decode_transaction
 from dex.types import Fill, Swap, SwapState, SwapStatus
 
 SCHEMA_SQL = Path(__file__).with_name("chain.sql")
@@ -28,31 +25,20 @@ class SimulatedChain:
     Writes `chain.transaction` on its own autocommit connections, opened at the first use; time is
     the database's clock alone. A transaction is settled from `settles_at` on whether or not
     anybody asks. Every method raises VenueUnavailable where PostgreSQL does not answer.
-    `latency_ms` is the least and the most from sending to landing.
     """
 
     def __init__(
         self,
         *,
         dsn: str,
-        seed: str,
-        market: Market,
-        programs: Iterable[Program],
-        latency_ms: tuple[int, int],
-        faults: Faults,
+        rules: Settlement,
         pool_size: int = 4,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._seed = seed
+        self._rules = rules
+        self._seed = rules.seed
         self._database = Database(dsn, pool_size=pool_size, monotonic_ns=monotonic_ns)
-        self._rules = Settlement(
-            seed=seed,
-            market=market,
-            programs={program.program_id: program for program in programs},
-            latency_ms=latency_ms,
-            faults=faults,
-        )
-        self._validity = max(MIN_VALIDITY_BLOCKS, -(-2 * latency_ms[1] // BLOCK_MS))
+        self._validity = max(MIN_VALIDITY_BLOCKS, -(-2 * rules.latency_ms[1] // BLOCK_MS))
 
     def height(self) -> int:
         return self._database.height()
@@ -71,7 +57,7 @@ class SimulatedChain:
         VenueUnavailable(TX_EXPIRED) when the blockhash is not current: it may have been recorded
         before, status() tells.
         """
-        transaction = decode_transaction(raw)
+        transaction = decode_transaction(raw, self._rules.layouts)
         height = self._height_of(transaction)
         outcome = self._rules.outcome_of(transaction, height)
         (current,) = self._database.fetch_row(
@@ -101,7 +87,7 @@ class SimulatedChain:
         """
         row = self._ask(swap)
         if row[1] is None and row[0] > swap.last_valid_block_height:
-            transaction = decode_transaction(swap.transaction)
+            transaction = decode_transaction(swap.transaction, self._rules.layouts)
             self._database.fetch_row(BURY, {**self._identity(transaction), **_EXPIRED})
             row = self._ask(swap)
         return _state_of(row)

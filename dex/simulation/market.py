@@ -1,4 +1,4 @@
-"""Pool states as a pure function of seed, pair, venue and block height.
+"""Prices and depths as a pure function of seed, pair, venue and block height.
 
 The price of a pair moves around its reference by ±2 % over an hour and ±0.5 % over a minute.
 The venues lie 2 to 5 % apart, the gap moving over 10 s and the better side drawn anew every 30 s.
@@ -7,12 +7,11 @@ The venues lie 2 to 5 % apart, the gap moving over 10 s and the better side draw
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dex.pools.base import PARTS, Depth
 from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.draws import draw, draw_between
 from dex.tokens import BONK, JUP, RAY, SOL, USDC, USDT
 from dex.types import Token
-
-PARTS = 1_000_000_000  # fractions are integers over this
 
 
 class _Wave(NamedTuple):
@@ -42,15 +41,6 @@ _NANO_USD = {
 _RANK = {token: rank for rank, token in enumerate(_NANO_USD)}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PoolState:
-    """Reserves in base units. Token A is the base of the pair: `a_to_b` when it is sold."""
-
-    reserve_in: int
-    reserve_out: int
-    a_to_b: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Market:
     """`venues` in a fixed order; they are spread evenly over the gap."""
@@ -58,10 +48,8 @@ class Market:
     seed: str
     venues: tuple[str, ...]
 
-    def pool(
-        self, *, venue: str, token_in: Token, token_out: Token, height: int
-    ) -> PoolState | None:
-        """The venue's pool as it is during one block; None when it has no such pair."""
+    def depth(self, *, venue: str, token_in: Token, token_out: Token, height: int) -> Depth | None:
+        """Price and depth of the venue's pool during one block; None when it has no such pair."""
         if not _RANK.keys() >= {token_in, token_out} or token_in == token_out:
             return None
         a_to_b = _RANK[token_in] < _RANK[token_out]
@@ -72,7 +60,7 @@ class Market:
         level *= PARTS + self._offset(pair, venue, unix_ms)
         reserve_a = _depth(token_a)
         reserve_b = _depth(token_b) * level // PARTS**2
-        return PoolState(
+        return Depth(
             reserve_in=reserve_a if a_to_b else reserve_b,
             reserve_out=reserve_b if a_to_b else reserve_a,
             a_to_b=a_to_b,

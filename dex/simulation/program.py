@@ -1,19 +1,19 @@
 """A venue's program on the simulated chain: what a venue states of itself."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from solders.pubkey import Pubkey
 
-from dex.pricing import CurveSwap
-from dex.simulation.market import PoolState
+from dex.pools.base import MakePool
+from dex.transactions import SwapLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """`swap` is the exact-in curve; it raises ValueError for an amount the curve refuses."""
+    """One kind of pool of a venue: the program that runs it, and its mathematics."""
 
     venue: str
+    curve: str
     program_id: Pubkey
-    discriminator: bytes
-    swap: Callable[[PoolState, int], CurveSwap]
+    layout: SwapLayout
+    pool: MakePool

@@ -7,22 +7,24 @@ from typing import ClassVar
 
 from solders.pubkey import Pubkey
 
-from dex import pricing
-from dex.errors import OrderRejected, VenueUnavailable
+from dex.errors import VenueUnavailable
 from dex.signer import Signer
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
+from dex.simulation.pools import quote_at
 from dex.simulation.program import Program
-from dex.simulation.settlement import swap_on
-from dex.transactions import SwapInstruction, build_transaction
+from dex.transactions import SwapInstruction, SwapLayout, build_transaction
 from dex.types import Leg, Quote, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Simulation:
-    """What the simulated venues share. `programs` by venue name; `sleep` takes seconds."""
+    """What the simulated venues share.
+
+    `programs` by venue name: what its pools are at present. `sleep` takes seconds.
+    """
 
     seed: str
     market: Market
@@ -35,9 +37,12 @@ class Simulation:
 
 
 class SimulatedVenue(Venue, ABC):
-    """A venue that trades on the simulated market; a subclass states its name and program."""
+    """A venue that trades on the simulated market.
 
-    program: ClassVar[Program]
+    A subclass states its name and its programs, the first of them the default.
+    """
+
+    programs: ClassVar[tuple[Program, ...]]
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -48,29 +53,7 @@ class SimulatedVenue(Venue, ABC):
             simulation.sleep(simulation.quote_latency_ms / 1000)
         height = simulation.chain.height()
         self._require_up(request, height)
-        token_in, token_out = request.token_in, request.token_out
-        pool = simulation.market.pool(
-            venue=self.name, token_in=token_in, token_out=token_out, height=height
-        )
-        if pool is None:
-            raise OrderRejected(
-                "NO_ROUTE", f"{self.name} has no pool of {token_in.symbol}/{token_out.symbol}"
-            )
-        swap = swap_on(self.program, pool, request.amount_in)
-        return Quote(
-            venue=self.name,
-            amount_in=swap.amount_in,
-            amount_out=swap.amount_out,
-            min_amount_out=pricing.min_amount_out(swap.amount_out, request.slippage_bps),
-            fee=swap.fee,
-            fee_token=token_in if swap.fee_on_input else token_out,
-            mid_price=pricing.mid_price(pool.reserve_in, pool.reserve_out, token_in, token_out),
-            effective_price=pricing.effective_price(
-                swap.amount_in, swap.amount_out, token_in, token_out
-            ),
-            price_impact=pricing.price_impact(swap, pool.reserve_in, pool.reserve_out),
-            block_height=height,
-        )
+        return quote_at(simulation.market, simulation.programs[self.name], request, height)
 
     def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         simulation = self._simulation
@@ -83,7 +66,7 @@ class SimulatedVenue(Venue, ABC):
             attempt=request.attempt,
         )
         return Swap(
-            venue=self.name,
+            venue="+".join(leg.venue for leg in legs),
             signature=signature,
             transaction=transaction,
             last_valid_block_height=simulation.chain.last_valid_height(height),
@@ -95,16 +78,16 @@ class SimulatedVenue(Venue, ABC):
     def status(self, swap: Swap) -> SwapState:
         return self._simulation.chain.status(swap)
 
-    def _instruction(self, request: SwapRequest, leg: Leg) -> SwapInstruction:
+    def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:
         program = self._simulation.programs[leg.venue]
-        return SwapInstruction(
+        instruction = SwapInstruction(
             program_id=program.program_id,
-            discriminator=program.discriminator,
             mint_in=Pubkey.from_string(request.token_in.mint),
             mint_out=Pubkey.from_string(request.token_out.mint),
             amount_in=leg.quote.amount_in,
             min_amount_out=leg.quote.min_amount_out,
         )
+        return instruction, program.layout
 
     def _require_up(self, request: SwapRequest, height: int) -> None:
         """A bare quote belongs to no order, so its fault is drawn per block."""

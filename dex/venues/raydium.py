@@ -1,40 +1,39 @@
-"""Raydium: a CPMM pool at 0.3 %, the fee on the input."""
+"""Raydium: a CPMM pool by default; `DEX_RAYDIUM_CURVE` switches to CLMM or AMM v4."""
 
 from solders.pubkey import Pubkey
 
-from dex.curves import raydium_cpmm
-from dex.pricing import CurveSwap
-from dex.simulation.market import PoolState
+from dex.pools import clmm, constant_product
 from dex.simulation.program import Program
 from dex.simulation.venue import SimulatedVenue
-from dex.transactions import anchor_discriminator
+from dex.transactions import SwapLayout, anchor_discriminator
 
-TRADE_FEE_RATE = 3_000  # of 1,000,000
-
-
-def swap(pool: PoolState, amount_in: int) -> CurveSwap:
-    """ValueError for an amount outside 1 … 2^64 - 1."""
-    answer = raydium_cpmm.exact_in(
-        reserve_in=pool.reserve_in,
-        reserve_out=pool.reserve_out,
-        amount_in=amount_in,
-        trade_fee_rate=TRADE_FEE_RATE,
-    )
-    return CurveSwap(
-        amount_in=amount_in,
-        net_in=amount_in - answer["trade_fee"],
-        gross_out=answer["amount_out"],
-        amount_out=answer["amount_out"],
-        fee=answer["trade_fee"],
-        fee_on_input=True,
-    )
+NO_PRICE_LIMIT, BASE_INPUT = bytes(16), b"\x01"
 
 
 class Raydium(SimulatedVenue):
     name = "raydium"
-    program = Program(
-        venue=name,
-        program_id=Pubkey.from_string("CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C"),
-        discriminator=anchor_discriminator("swap_base_input"),
-        swap=swap,
+    programs = (
+        Program(
+            venue=name,
+            curve="cpmm",
+            program_id=Pubkey.from_string("CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C"),
+            layout=SwapLayout(prefix=anchor_discriminator("swap_base_input")),
+            pool=constant_product.cpmm,
+        ),
+        Program(
+            venue=name,
+            curve="clmm",
+            program_id=Pubkey.from_string("CAMMCzo5YL8w4VFF8KVHrK22GGUsp5VTaW7grrKgrWqK"),
+            layout=SwapLayout(
+                prefix=anchor_discriminator("swap_v2"), suffix=NO_PRICE_LIMIT + BASE_INPUT
+            ),
+            pool=clmm.pool,
+        ),
+        Program(
+            venue=name,
+            curve="amm_v4",
+            program_id=Pubkey.from_string("675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8"),
+            layout=SwapLayout(prefix=b"\x09"),
+            pool=constant_product.amm_v4,
+        ),
     )

@@ -13,6 +13,7 @@ from dex.exchange import Exchange, SimulationConfig, open_exchange
 from dex.simulation.chain import SCHEMA_SQL
 from dex.simulation.faults import Faults
 from dex.types import SwapRequest
+from dex.venues.registry import VENUES
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,7 @@ def exchange_with(ledger_dsn: str, ledger: psycopg.Connection) -> Iterator[Calla
         quote_latency_ms=0,
         swap_latency_ms=(0, 0),
         faults=Faults(),
-        quote_timeout_ms=5_000,
+        quote_timeouts_ms=dict.fromkeys(VENUES, 5_000),
     )
 
     def open_one(*, sleep: Callable[[float], None] = time.sleep, **changes: object) -> Exchange:

@@ -1,35 +1,46 @@
+from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
 from dex import pricing
-from dex.simulation.market import PoolState
+from dex.errors import OrderRejected
+from dex.pools import constant_product
+from dex.pools.base import Depth, MakePool
 from dex.tokens import BONK, SOL, USDC
-from dex.venues.registry import VENUES
+from dex.types import Quote, SwapRequest
 
-POOL = PoolState(reserve_in=10_000 * 10**9, reserve_out=1_500_000 * 10**6, a_to_b=True)
+DEPTH = Depth(reserve_in=10_000 * 10**9, reserve_out=1_500_000 * 10**6, a_to_b=True)
+REQUEST = SwapRequest(token_in=SOL, token_out=USDC, amount_in=10**9, slippage_bps=100)
+MAKERS = [constant_product.cpmm, constant_product.amm_v4, constant_product.damm_v2]
 
 
-@pytest.mark.parametrize("venue", VENUES)
+def quote(make: MakePool, amount_in: int = 10**9, *, a_to_b: bool = True) -> Quote:
+    pool = make(replace(DEPTH, a_to_b=a_to_b))
+    request = replace(REQUEST, amount_in=amount_in)
+    return pricing.quote(request, venue="one", curve="of it", pool=pool, block_height=1)
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("a_to_b", [True, False])
-def test_price_impact_leaves_the_fee_out(venue: str, *, a_to_b: bool) -> None:
-    pool = PoolState(reserve_in=POOL.reserve_in, reserve_out=POOL.reserve_out, a_to_b=a_to_b)
-
-    tiny = VENUES[venue].program.swap(pool, 10**7)
-    tenth = VENUES[venue].program.swap(pool, 1_000 * 10**9)
+def test_price_impact_leaves_the_fee_out(make: MakePool, *, a_to_b: bool) -> None:
+    tiny = quote(make, 10**7, a_to_b=a_to_b)
+    tenth = quote(make, 1_000 * 10**9, a_to_b=a_to_b)
 
     assert tiny.fee > 0
-    assert pricing.price_impact(tiny, pool.reserve_in, pool.reserve_out) < Decimal("0.000002")
-    impact = pricing.price_impact(tenth, pool.reserve_in, pool.reserve_out)
-    assert abs(impact - Decimal(1) / 11) < Decimal("0.0004")
+    assert tiny.price_impact < Decimal("0.000002")
+    assert abs(tenth.price_impact - Decimal(1) / 11) < Decimal("0.0004")
 
 
-@pytest.mark.parametrize(("venue", "fee"), [("raydium", (3, 1_000)), ("meteora", (2, 1_000))])
+@pytest.mark.parametrize(
+    ("make", "fee"), list(zip(MAKERS, [(3, 1_000), (25, 10_000), (2, 1_000)], strict=True))
+)
 @pytest.mark.parametrize("a_to_b", [True, False])
-def test_the_fee_is_the_venues_rate(venue: str, fee: tuple[int, int], *, a_to_b: bool) -> None:
-    pool = PoolState(reserve_in=POOL.reserve_in, reserve_out=POOL.reserve_out, a_to_b=a_to_b)
+def test_the_fee_is_the_venues_rate(make: MakePool, fee: tuple[int, int], *, a_to_b: bool) -> None:
+    pool = make(replace(DEPTH, a_to_b=a_to_b))
 
-    swap = VENUES[venue].program.swap(pool, 10**9)
+    swap = pool.swap(10**9)
 
     charged = swap.amount_in if swap.fee_on_input else swap.gross_out
     assert swap.fee == -(-charged * fee[0] // fee[1])
@@ -37,17 +48,44 @@ def test_the_fee_is_the_venues_rate(venue: str, fee: tuple[int, int], *, a_to_b:
     assert swap.amount_out == swap.gross_out - (0 if swap.fee_on_input else swap.fee)
 
 
+def test_a_route_of_two_legs_has_their_impact_by_weight() -> None:
+    small, large = quote(constant_product.cpmm, 10**9), quote(constant_product.cpmm, 3 * 10**12)
+
+    impact = pricing.combined_impact((small, large))
+
+    expected = (small.price_impact + large.price_impact * 3_000) / 3_001
+    assert abs(impact - expected) < Decimal("1e-8")
+    assert pricing.combined_impact((small,)) == small.price_impact
+
+
+def test_fees_in_one_token_are_added_and_in_two_are_worth_the_output() -> None:
+    in_sol, in_usdc = quote(constant_product.cpmm), quote(constant_product.damm_v2)
+
+    assert pricing.combined_fee((in_sol, in_sol), REQUEST) == (2 * 3_000_000, SOL)
+    assert pricing.combined_fee((in_usdc,), REQUEST) == (in_usdc.fee, USDC)
+    assert pricing.combined_fee((in_sol, in_usdc), REQUEST) == (450_000 + in_usdc.fee, USDC)
+
+
+def test_what_returns_nothing_or_drains_the_pool_is_refused() -> None:
+    for amount_in in (1, 10**16):
+        with pytest.raises(OrderRejected, match="INSUFFICIENT_LIQUIDITY: one"):
+            quote(constant_product.cpmm, amount_in)
+
+
 def test_prices_are_in_whole_tokens() -> None:
-    assert pricing.mid_price(POOL.reserve_in, POOL.reserve_out, SOL, USDC) == 150
+    mid = Fraction(DEPTH.reserve_out, DEPTH.reserve_in)
+    assert pricing.mid_price(mid, SOL, USDC) == 150
     assert pricing.effective_price(10**9, 149_500_000, SOL, USDC) == Decimal("149.5")
     assert pricing.effective_price(10**5, 20, BONK, USDC) == Decimal("0.00002")
 
 
 def test_a_swap_the_fee_eats_up_has_no_impact() -> None:
-    swap = VENUES["raydium"].program.swap(POOL, 1)
+    pool = constant_product.cpmm(DEPTH)
+
+    swap = pool.swap(1)
 
     assert (swap.net_in, swap.amount_out) == (0, 0)
-    assert pricing.price_impact(swap, POOL.reserve_in, POOL.reserve_out) == 0
+    assert pricing.price_impact(swap, pool.mid) == 0
 
 
 @pytest.mark.parametrize(

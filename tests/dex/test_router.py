@@ -37,6 +37,7 @@ class StubVenue(Venue):
 def quote(venue: str, amount_out: int, fee: int = 3_000_000) -> Quote:
     return Quote(
         venue=venue,
+        curve="cpmm",
         amount_in=10**9,
         amount_out=amount_out,
         min_amount_out=amount_out * 99 // 100,
@@ -57,9 +58,11 @@ def raising(error: DexError) -> Callable[[], Quote]:
 
 
 @contextmanager
-def router(timeout_ms: int = 5_000, **answers: Callable[[], Quote]) -> Iterator[Router]:
+def router(
+    timeouts_ms: dict[str, int] | None = None, **answers: Callable[[], Quote]
+) -> Iterator[Router]:
     venues = {name: StubVenue(answer) for name, answer in answers.items()}
-    opened = Router(venues, timeout_ms=timeout_ms)
+    opened = Router(venues, timeouts_ms=timeouts_ms or dict.fromkeys(venues, 5_000))
     yield opened
     opened.close()
 
@@ -130,7 +133,9 @@ def test_a_dead_venue_does_not_stop_the_order() -> None:
 def test_a_hung_venue_costs_its_deadline_and_nothing_more() -> None:
     hung = threading.Event()
     with router(
-        timeout_ms=50, raydium=lambda: (hung.wait(10), raydium())[1], meteora=meteora
+        {"raydium": 50, "meteora": 5_000},
+        raydium=lambda: (hung.wait(10), raydium())[1],
+        meteora=meteora,
     ) as opened:
         started = time.monotonic()
         routes = [opened.route(REQUEST) for _ in range(3)]
@@ -140,6 +145,22 @@ def test_a_hung_venue_costs_its_deadline_and_nothing_more() -> None:
     assert took < 2
     assert {route.reason for route in routes} == {Reason.OTHER_TIMED_OUT}
     assert routes[0].failures[0].detail == "no answer in 50 ms"
+
+
+def test_each_venue_has_its_own_deadline() -> None:
+    slow = threading.Event()
+
+    def late() -> Quote:
+        slow.wait(0.2)
+        return meteora()
+
+    with router({"raydium": 5_000, "meteora": 20}, raydium=raydium, meteora=late) as opened:
+        impatient = opened.route(REQUEST)
+    with router({"raydium": 20, "meteora": 5_000}, raydium=raydium, meteora=late) as opened:
+        patient = opened.route(REQUEST)
+
+    assert [failure.detail for failure in impatient.failures] == ["no answer in 20 ms"]
+    assert patient.failures == ()
 
 
 def test_a_venue_that_refuses_leaves_the_only_one() -> None:

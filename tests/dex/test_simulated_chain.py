@@ -305,7 +305,10 @@ def test_after_a_restart_one_call_fails_and_not_one_for_every_connection(
     [
         {"quote_latency_ms": -1},
         {"swap_latency_ms": (3, 2)},
-        {"quote_timeout_ms": 0},
+        {"quote_timeouts_ms": {"raydium": 0, "meteora": 1}},
+        {"quote_timeouts_ms": {"raydium": 1}},
+        {"curves": {"meteora": "cpmm"}},
+        {"curves": {"orca": "clmm"}},
         {"faults": Faults.parse("orca.rejected=1")},
     ],
 )
@@ -316,8 +319,8 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, objec
         quote_latency_ms=0,
         swap_latency_ms=(0, 0),
         faults=Faults(),
-        quote_timeout_ms=1,
+        quote_timeouts_ms={"raydium": 1, "meteora": 1},
     )
 
-    with pytest.raises(ValueError, match=r"latenc|timeout|orca"):
+    with pytest.raises(ValueError, match=r"latenc|timeout|orca|no curve"):
         replace(sound, **changes)

@@ -2,7 +2,8 @@ from itertools import combinations, permutations
 
 import pytest
 
-from dex.simulation.market import Market, PoolState
+from dex.pools.base import Depth
+from dex.simulation.market import Market
 from dex.tokens import SOL, TOKENS, USDC
 from dex.types import Token
 
@@ -12,9 +13,9 @@ START = 4_400_000_000
 HEIGHTS = range(START, START + 7_919 * 1_000, 7_919)
 
 
-def pools(height: int, token_in: Token, token_out: Token) -> list[PoolState]:
+def pools(height: int, token_in: Token, token_out: Token) -> list[Depth]:
     found = [
-        MARKET.pool(venue=venue, token_in=token_in, token_out=token_out, height=height)
+        MARKET.depth(venue=venue, token_in=token_in, token_out=token_out, height=height)
         for venue in VENUES
     ]
     return [pool for pool in found if pool is not None]
@@ -69,10 +70,10 @@ def test_both_directions_are_one_pool() -> None:
 
 
 def test_a_pool_depends_on_the_seed_the_height_and_nothing_else() -> None:
-    again = Market("tests", VENUES).pool(
+    again = Market("tests", VENUES).depth(
         venue="raydium", token_in=SOL, token_out=USDC, height=START
     )
-    other = Market("other", VENUES).pool(
+    other = Market("other", VENUES).depth(
         venue="raydium", token_in=SOL, token_out=USDC, height=START
     )
 

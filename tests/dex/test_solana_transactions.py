@@ -2,42 +2,64 @@ import struct
 from dataclasses import replace
 
 import pytest
+from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
+from solders.system_program import ID as SYSTEM_PROGRAM
+from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 
+from dex import token_accounts, transactions
+from dex.decoding import DecodedTransaction, decode_transaction
 from dex.errors import OrderRejected
 from dex.signer import Signer
 from dex.simulation.blocks import blockhash, height_of
-from dex.tokens import SOL, USDC
-from dex.transactions import SwapInstruction, build_transaction, decode_transaction, pool_address
+from dex.simulation.program import Program
+from dex.tokens import SOL, USDC, USDT
+from dex.transactions import SwapInstruction, build_transaction, pool_address
 from dex.venues.registry import VENUES
 
-PROGRAM = VENUES["raydium"].program
+MOST_BYTES = 1_232  # of one packet, and so of a transaction
+PROGRAMS = [program for venue in VENUES.values() for program in venue.programs]
+LAYOUTS = {program.program_id: program.layout for program in PROGRAMS}
+CPMM, DAMM_V2 = (VENUES[name].programs[0] for name in ("raydium", "meteora"))
+NATIVE, DOLLAR = Pubkey.from_string(SOL.mint), Pubkey.from_string(USDC.mint)
 SWAP = SwapInstruction(
-    program_id=PROGRAM.program_id,
-    discriminator=PROGRAM.discriminator,
-    mint_in=Pubkey.from_string(SOL.mint),
-    mint_out=Pubkey.from_string(USDC.mint),
+    program_id=CPMM.program_id,
+    mint_in=NATIVE,
+    mint_out=DOLLAR,
     amount_in=1_500_000_000,
     min_amount_out=2**64 - 1,
 )
 SIGNER = Signer()
+WRAPPED = token_accounts.token_account(SIGNER.public_key, NATIVE)
 
 
 def build(*swaps: SwapInstruction, order_id: str = "ord_1", attempt: int = 2) -> tuple[str, bytes]:
     return build_transaction(
         signer=SIGNER,
         blockhash=blockhash("tests", 7),
-        swaps=swaps or (SWAP,),
+        swaps=tuple((swap, LAYOUTS[swap.program_id]) for swap in swaps or (SWAP,)),
         order_id=order_id,
         attempt=attempt,
     )
 
 
+def decode(raw: bytes) -> DecodedTransaction:
+    return decode_transaction(raw, LAYOUTS)
+
+
+def instructions(raw: bytes) -> list[tuple[Pubkey, bytes]]:
+    message = VersionedTransaction.from_bytes(raw).message
+    return [
+        (message.account_keys[one.program_id_index], bytes(one.data))
+        for one in message.instructions
+    ]
+
+
 def test_what_is_built_is_read_back() -> None:
     signature, raw = build()
 
-    decoded = decode_transaction(raw)
+    decoded = decode(raw)
 
     assert decoded.signature == signature
     assert decoded.blockhash == blockhash("tests", 7)
@@ -46,9 +68,9 @@ def test_what_is_built_is_read_back() -> None:
 
 
 def test_several_legs_go_into_one_transaction() -> None:
-    legs = (SWAP, replace(SWAP, program_id=VENUES["meteora"].program.program_id, amount_in=7))
+    legs = (SWAP, replace(SWAP, program_id=DAMM_V2.program_id, amount_in=7))
 
-    decoded = decode_transaction(build(*legs)[1])
+    decoded = decode(build(*legs)[1])
 
     assert decoded.swaps == legs
     assert decoded.amount_in == 1_500_000_007
@@ -77,14 +99,14 @@ def test_a_change_of_any_byte_is_refused() -> None:
         tampered = bytearray(raw)
         tampered[position] ^= 1
         with pytest.raises(OrderRejected) as refused:
-            decode_transaction(bytes(tampered))
+            decode(bytes(tampered))
         assert refused.value.code == "TX_REJECTED"
 
 
 @pytest.mark.parametrize("cut", [b"", b"junk", build()[1][:-1], build()[1] + b"\0"])
 def test_bytes_that_are_no_transaction_are_refused(cut: bytes) -> None:
     with pytest.raises(OrderRejected, match="TX_REJECTED"):
-        decode_transaction(cut)
+        decode(cut)
 
 
 def test_a_pool_that_is_not_of_these_mints_is_refused(monkeypatch) -> None:
@@ -94,16 +116,135 @@ def test_a_pool_that_is_not_of_these_mints_is_refused(monkeypatch) -> None:
     monkeypatch.undo()
 
     with pytest.raises(OrderRejected, match="not those of the pool"):
-        decode_transaction(raw)
+        decode(raw)
 
 
-def test_the_instruction_data_are_discriminator_and_two_u64() -> None:
-    transaction = VersionedTransaction.from_bytes(build()[1])
-    data = bytes(transaction.message.instructions[2].data)
+def test_sol_that_is_sold_is_wrapped_and_what_is_left_unwrapped() -> None:
+    legs = (SWAP, replace(SWAP, program_id=DAMM_V2.program_id, amount_in=7))
 
-    assert data == PROGRAM.discriminator + struct.pack("<QQ", 1_500_000_000, 2**64 - 1)
-    assert PROGRAM.discriminator.hex() == "8fbe5adac41e33de"
-    assert VENUES["meteora"].program.discriminator.hex() == "f8c69e91e17587c8"
+    programs, data = zip(*instructions(build(*legs)[1]), strict=True)
+
+    assert list(programs[2:]) == [
+        *[token_accounts.ASSOCIATED_TOKEN_PROGRAM] * 2,
+        SYSTEM_PROGRAM,
+        TOKEN_PROGRAM,
+        CPMM.program_id,
+        DAMM_V2.program_id,
+        TOKEN_PROGRAM,
+        transactions.MEMO_PROGRAM,
+    ]
+    assert data[4] == struct.pack("<IQ", 2, 1_500_000_007)
+    assert (data[5], data[8]) == (token_accounts.SYNC_NATIVE, token_accounts.CLOSE_ACCOUNT)
+
+
+def test_sol_that_is_bought_is_unwrapped_and_other_pairs_need_neither() -> None:
+    bought = instructions(build(replace(SWAP, mint_in=DOLLAR, mint_out=NATIVE))[1])
+    neither = instructions(
+        build(replace(SWAP, mint_in=DOLLAR, mint_out=Pubkey.from_string(USDT.mint)))[1]
+    )
+
+    assert [data for program, data in bought if program == TOKEN_PROGRAM] == [b"\x09"]
+    assert SYSTEM_PROGRAM not in dict(bought)
+    assert TOKEN_PROGRAM not in dict(neither)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.curve)
+def test_every_program_has_its_amounts_in_its_own_layout(program: Program) -> None:
+    swap = replace(SWAP, program_id=program.program_id)
+
+    raw = build(swap)[1]
+
+    data = dict(instructions(raw))[program.program_id]
+    assert struct.pack("<QQ", 1_500_000_000, 2**64 - 1) in data
+    assert decode(raw).swaps == (swap,)
+
+
+def test_instructions_are_those_of_the_programs() -> None:
+    prefixes = {program.curve: program.layout.prefix.hex() for program in PROGRAMS}
+
+    assert prefixes == {
+        "cpmm": "8fbe5adac41e33de",
+        "clmm": "2b04ed0b1ac91e62",
+        "amm_v4": "09",
+        "damm_v2": "f8c69e91e17587c8",
+        "dlmm": "f8c69e91e17587c8",
+    }
+
+
+def test_the_largest_transaction_fits_into_a_packet() -> None:
+    for program in PROGRAMS:
+        legs = (replace(SWAP, program_id=program.program_id), SWAP)
+        raw = build(*legs, order_id="ord_1762597800000_abcdefghij", attempt=10)[1]
+        assert len(raw) <= MOST_BYTES
+
+
+# Transactions that a chain refuses ---------------------------------------------------------------
+
+
+def lamports(amount: int) -> Instruction:
+    return token_accounts.transfer(
+        token_accounts.TransferParams(
+            from_pubkey=SIGNER.public_key, to_pubkey=WRAPPED, lamports=amount
+        )
+    )
+
+
+def without(steps: list[Instruction], program_id: Pubkey) -> list[Instruction]:
+    return [step for step in steps if step.program_id != program_id]
+
+
+FORGERIES = {
+    "not wrapped": (lambda steps: without(steps, SYSTEM_PROGRAM), "0 lamports are wrapped"),
+    "too little wrapped": (
+        lambda steps: [
+            lamports(1_499_999_999) if step.program_id == SYSTEM_PROGRAM else step for step in steps
+        ],
+        "1499999999 lamports are wrapped, 1500000000 are sold",
+    ),
+    "never counted": (lambda steps: without(steps, TOKEN_PROGRAM), "0 lamports are wrapped"),
+    "accounts missing": (
+        lambda steps: without(steps, token_accounts.ASSOCIATED_TOKEN_PROGRAM),
+        "the payer's own wrapped SOL|is missing",
+    ),
+    "lamports elsewhere": (
+        lambda steps: [
+            *steps,
+            token_accounts.transfer(
+                token_accounts.TransferParams(
+                    from_pubkey=SIGNER.public_key, to_pubkey=DOLLAR, lamports=1
+                )
+            ),
+        ],
+        "may only go to",
+    ),
+    "another token instruction": (
+        lambda steps: [
+            *steps,
+            Instruction(TOKEN_PROGRAM, b"\x03", [AccountMeta(WRAPPED, False, True)]),
+        ],
+        "nothing else",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_what_could_never_succeed_is_refused(monkeypatch, name: str) -> None:
+    change, message = FORGERIES[name]
+    honest = transactions.before_swaps
+    monkeypatch.setattr(transactions, "before_swaps", lambda *given: change(honest(*given)))
+    _, raw = build()
+
+    with pytest.raises(OrderRejected, match=message) as refused:
+        decode(raw)
+
+    assert refused.value.code == "TX_REJECTED"
+
+
+def test_an_unknown_program_is_refused() -> None:
+    _, raw = build()
+
+    with pytest.raises(OrderRejected, match="no such program"):
+        decode_transaction(raw, {DAMM_V2.program_id: DAMM_V2.layout})
 
 
 def test_a_blockhash_tells_its_height_to_its_own_chain() -> None:

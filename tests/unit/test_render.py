@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dex import tokens
-from dex.types import Leg, Quote, QuoteFailure, Reason, Route, SwapRequest
+from dex.types import Leg, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
 from orders import render
 from orders.models import FailureCode, Order
 
@@ -190,6 +190,7 @@ def test_a_failure_says_whether_a_new_order_may_succeed(code: FailureCode) -> No
 def a_quote(venue: str, amount_out: int) -> Quote:
     return Quote(
         venue=venue,
+        curve="cpmm",
         amount_in=1_500_000_000,
         amount_out=amount_out,
         min_amount_out=amount_out * 99 // 100,
@@ -210,19 +211,24 @@ def test_a_route_shows_the_decision_and_all_it_was_made_on() -> None:
     late = QuoteFailure(venue="meteora", code="QUOTE_UNAVAILABLE", detail="no answer")
     route = Route(
         request=request,
+        strategy=Strategy.AUTO,
         legs=(Leg(venue="raydium", quote=best),),
         quotes=(best,),
         failures=(late,),
         reason=Reason.OTHER_TIMED_OUT,
         explanation="Raydium returns 214.000000 USDC",
+        fee=(best.fee, best.fee_token),
+        price_impact=best.price_impact,
     )
 
     assert render.route_json(route) == {
         "venue": "raydium",
+        "strategy": "auto",
         "reason": {"code": "OTHER_TIMED_OUT", "text": "Raydium returns 214.000000 USDC"},
         "quotes": [
             {
                 "venue": "raydium",
+                "curve": "cpmm",
                 "amountOut": "214",
                 "minAmountOut": "211.86",
                 "effectivePrice": "142.67",
@@ -236,6 +242,14 @@ def test_a_route_shows_the_decision_and_all_it_was_made_on() -> None:
                 "venue": "meteora",
                 "error": {"code": "QUOTE_UNAVAILABLE", "detail": "no answer"},
             },
+        ],
+        "legs": [
+            {
+                "venue": "raydium",
+                "amountIn": "1.5",
+                "amountOut": "214",
+                "minAmountOut": "211.86",
+            }
         ],
         "expectedPrice": "142.666666667",
         "expectedAmountOut": "214",

@@ -111,6 +111,13 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("ORDER_RETRY_BASE_SECONDS", "nan"),
         ("DEX_QUOTE_LATENCY_MS", "slow"),
         ("DEX_QUOTE_LATENCY_MS", "60000"),
+        ("DEX_QUOTE_TIMEOUT_MS", "0"),
+        ("DEX_QUOTE_TIMEOUT_MS", "2000,orca=500"),
+        ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium"),
+        ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium=100"),
+        ("DEX_RAYDIUM_CURVE", "dlmm"),
+        ("DEX_METEORA_CURVE", "cpmm"),
+        ("DEX_ROUTING", "worst"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
         ("DEX_FAULTS", "rejected"),
@@ -154,6 +161,10 @@ def test_the_defaults_are_those_of_the_contract(nowhere: dict[str, str]) -> None
     assert (made["ORDER_MAX_ATTEMPTS"], made["ORDER_RETRY_BASE_SECONDS"]) == (3, 1)
     assert made["DEX"].quote_latency_ms == 200
     assert made["DEX"].swap_latency_ms == (2000, 3000)
+    assert made["DEX"].quote_timeouts_ms == {"raydium": 2000, "meteora": 2000}
+    assert made["DEX"].curves == {"raydium": "cpmm", "meteora": "damm_v2"}
+    assert made["DEX"].strategy == "auto"
+    assert made["DEX"].keypair_file is None
     assert not made["DEX"].faults.thresholds
 
 

@@ -1,0 +1,56 @@
+"""What was decided and what landed, worked out again: the market is a pure function of its seed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dex.decision import decide
+from dex.decoding import DecodedTransaction, decode_transaction
+from dex.exchange import SimulationConfig, open_market, open_rules
+from dex.simulation.blocks import height_of
+from dex.simulation.pools import quote_at
+from dex.simulation.settlement import Outcome
+from dex.types import QuoteFailure, Route, Strategy, SwapRequest
+from dex.venues.registry import program_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A venue that was asked for a quote, and the block of its answer."""
+
+    venue: str
+    curve: str
+    block_height: int
+
+
+def replay_route(
+    config: SimulationConfig,
+    request: SwapRequest,
+    *,
+    asked: Iterable[Asked],
+    failures: tuple[QuoteFailure, ...],
+    strategy: Strategy,
+) -> Route:
+    """The decision on the same blocks, with the failures that there were.
+
+    Raises DexError where the market of this seed has no such quote, ValueError for a venue or
+    curve that is not there any more.
+    """
+    market = open_market(config)
+    quotes = tuple(
+        quote_at(market, program_of(one.venue, one.curve), request, one.block_height)
+        for one in asked
+    )
+    return decide(request, quotes=quotes, failures=failures, strategy=strategy)
+
+
+def replay_outcome(
+    config: SimulationConfig, transaction: bytes
+) -> tuple[DecodedTransaction, Outcome | None]:
+    """What the bytes say, and what the chain makes of them; None for a blockhash of another seed.
+
+    Raises OrderRejected for bytes that no chain takes.
+    """
+    rules = open_rules(config)
+    decoded = decode_transaction(transaction, rules.layouts)
+    height = height_of(config.seed, decoded.blockhash)
+    return decoded, None if height is None else rules.outcome_of(decoded, height)

@@ -1,0 +1,30 @@
+"""The simulated market as the pools and quotes of a venue's program."""
+
+from dex import pricing
+from dex.errors import OrderRejected
+from dex.pools.base import SimulatedPool
+from dex.simulation.market import Market
+from dex.simulation.program import Program
+from dex.types import Quote, SwapRequest, Token
+
+
+def quote_at(market: Market, program: Program, request: SwapRequest, height: int) -> Quote:
+    """What the venue answers in one block: the same whenever it is asked.
+
+    Raises OrderRejected (NO_ROUTE, INSUFFICIENT_LIQUIDITY).
+    """
+    pool = pool_at(market, program, request.token_in, request.token_out, height)
+    return pricing.quote(
+        request, venue=program.venue, curve=program.curve, pool=pool, block_height=height
+    )
+
+
+def pool_at(
+    market: Market, program: Program, token_in: Token, token_out: Token, height: int
+) -> SimulatedPool:
+    """Raises OrderRejected(NO_ROUTE) for tokens the venue has no pool of."""
+    depth = market.depth(venue=program.venue, token_in=token_in, token_out=token_out, height=height)
+    if depth is None:
+        pair = f"{token_in.symbol}/{token_out.symbol}"
+        raise OrderRejected("NO_ROUTE", f"{program.venue} has no pool of {pair}")
+    return program.pool(depth)

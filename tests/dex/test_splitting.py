@@ -1,0 +1,165 @@
+"""The best division of an order between two pools, against searching all of them."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dex.decision import decide
+from dex.pools import clmm, constant_product, dlmm
+from dex.pools.base import Depth, MakePool, Pool
+from dex.pricing import advantage_bps, quote
+from dex.splitting import best_split
+from dex.tokens import SOL, USDC
+from dex.types import Quote, Reason, Route, Strategy, SwapRequest
+
+CONSTANT_PRODUCT = [constant_product.cpmm, constant_product.amm_v4, constant_product.damm_v2]
+CONCENTRATED = [clmm.pool, dlmm.pool]
+SOL_USDC = Depth(reserve_in=10_000 * 10**9, reserve_out=1_500_000 * 10**6, a_to_b=True)
+
+
+def output(pool: Pool, part: int) -> int:
+    return pool.swap(part).amount_out if part else 0
+
+
+def together(first: Pool, second: Pool, amounts: tuple[int, int]) -> int:
+    return output(first, amounts[0]) + output(second, amounts[1])
+
+
+def dearer(depth: Depth, bps: int) -> Depth:
+    """The same depth at a price that returns `bps` more."""
+    return replace(depth, reserve_out=depth.reserve_out * (10_000 + bps) // 10_000)
+
+
+@given(
+    makes=st.tuples(st.sampled_from(CONSTANT_PRODUCT), st.sampled_from(CONSTANT_PRODUCT)),
+    reserves=st.tuples(*[st.integers(1_000, 100_000)] * 4),
+    amount_in=st.integers(2, 3_000),
+    a_to_b=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_closed_form_is_within_a_unit_of_searching_every_division(
+    makes: tuple[MakePool, MakePool],
+    reserves: tuple[int, int, int, int],
+    amount_in: int,
+    *,
+    a_to_b: bool,
+) -> None:
+    x, y, other_x, other_y = reserves
+    first = makes[0](Depth(reserve_in=x, reserve_out=y, a_to_b=a_to_b))
+    second = makes[1](Depth(reserve_in=other_x, reserve_out=other_y, a_to_b=a_to_b))
+
+    amounts = best_split(first, second, amount_in)
+
+    best = max(together(first, second, (n, amount_in - n)) for n in range(amount_in + 1))
+    assert sum(amounts) == amount_in
+    a_unit_in_is_worth = 1 + max(y // x, other_y // other_x)
+    assert best - together(first, second, amounts) <= a_unit_in_is_worth
+
+
+@pytest.mark.parametrize(
+    "makes",
+    [pair for pair in product(CONSTANT_PRODUCT + CONCENTRATED, repeat=2) if pair[0] is not pair[1]],
+)
+@pytest.mark.parametrize(("sol", "bps"), [(1, 350), (200, 0), (700, 200), (1_500, 350)])
+def test_no_division_on_a_fine_grid_is_worth_a_tenth_of_a_basis_point_more(
+    makes: tuple[MakePool, MakePool], sol: int, bps: int
+) -> None:
+    amount_in = sol * 10**9
+    first, second = makes[0](dearer(SOL_USDC, bps)), makes[1](SOL_USDC)
+
+    found = together(first, second, best_split(first, second, amount_in))
+
+    cells = [amount_in * cell // 100 for cell in range(101)]
+    best = max(together(first, second, (part, amount_in - part)) for part in cells)
+    assert (best - found) * 100_000 <= best
+
+
+def test_a_part_that_a_pool_refuses_is_never_chosen() -> None:
+    small = clmm.pool(replace(SOL_USDC, reserve_in=10 * 10**9, reserve_out=1_500 * 10**6))
+    large = constant_product.damm_v2(SOL_USDC)
+
+    amounts = best_split(small, large, 500 * 10**9)
+
+    assert 0 < amounts[0] < 20 * 10**9
+    assert together(small, large, amounts) > output(large, 500 * 10**9)
+
+
+# Routes ------------------------------------------------------------------------------------------
+
+
+def quotes(sol: int, bps: int) -> tuple[SwapRequest, tuple[Quote, ...]]:
+    request = SwapRequest(token_in=SOL, token_out=USDC, amount_in=sol * 10**9, slippage_bps=100)
+    pools = {
+        "raydium": constant_product.cpmm(dearer(SOL_USDC, bps)),
+        "meteora": constant_product.damm_v2(SOL_USDC),
+    }
+    return request, tuple(
+        quote(request, venue=venue, curve="cp", pool=pool, block_height=7)
+        for venue, pool in pools.items()
+    )
+
+
+def route(sol: int, bps: int, strategy: Strategy = Strategy.AUTO) -> Route:
+    request, found = quotes(sol, bps)
+    return decide(request, quotes=found, failures=(), strategy=strategy)
+
+
+def gained_bps(taken: Route) -> int:
+    return advantage_bps(taken.amount_out, max(quote.amount_out for quote in taken.quotes))
+
+
+@pytest.mark.parametrize(
+    ("sol", "bps", "gain"),
+    [
+        (1, 350, 0),
+        (100, 350, 0),
+        (250, 350, 12),
+        (500, 350, 103),
+        (1000, 350, 317),
+        (100, 0, 45),
+        (500, 0, 238),
+    ],
+)
+def test_a_split_is_worth_what_the_arithmetic_says(sol: int, bps: int, gain: int) -> None:
+    assert abs(gained_bps(route(sol, bps)) - gain) <= 8
+
+
+def test_a_split_says_what_it_gains_and_has_both_legs() -> None:
+    taken = route(500, 350)
+
+    assert taken.reason is Reason.SPLIT_IMPROVES
+    assert taken.venue == "raydium+meteora"
+    assert sum(leg.quote.amount_in for leg in taken.legs) == 500 * 10**9
+    assert taken.min_amount_out == sum(leg.quote.min_amount_out for leg in taken.legs)
+    assert {leg.quote.block_height for leg in taken.legs} == {7}
+    assert "SOL on Raydium and" in taken.explanation
+    assert taken.explanation.endswith(f"{gained_bps(taken)} bps more")
+    assert taken.price_impact < min(quote.price_impact for quote in taken.quotes)
+
+
+def test_the_strategies_differ_in_when_they_split() -> None:
+    little = next(sol for sol in range(100, 500) if gained_bps(route(sol, 350, Strategy.SPLIT)) > 0)
+
+    assert gained_bps(route(little, 350, Strategy.SPLIT)) < 5
+    assert len(route(little, 350, Strategy.SPLIT).legs) == 2
+    assert len(route(little, 350, Strategy.AUTO).legs) == 1
+    assert len(route(1_000, 350, Strategy.AUTO).legs) == 2
+    assert len(route(1_000, 350, Strategy.BEST).legs) == 1
+
+
+def test_auto_never_splits_for_less_than_5_basis_points() -> None:
+    for sol in range(150, 400, 10):
+        taken = route(sol, 350)
+        assert len(taken.legs) == 1 or gained_bps(taken) >= 5
+
+
+def test_a_quote_without_its_pool_is_never_divided() -> None:
+    request, found = quotes(1_000, 0)
+    blind = (found[0], replace(found[1], pool=None))
+
+    taken = decide(request, quotes=blind, failures=(), strategy=Strategy.SPLIT)
+
+    assert len(taken.legs) == 1
