@@ -56,6 +56,10 @@ class Running:
     def start_worker(self, name: str) -> None:
         self.start(name, [*WORKER, "-n", f"{name}@{self.port}"])
 
+    def manage(self, *command: str) -> int:
+        """Exit code of a manage.py command."""
+        return subprocess.call([*MANAGE, *command], cwd=ROOT, env=self.environment)
+
     def place(self, **changes: Any) -> str:
         answer = httpx.post(f"{self.url}/api/orders/execute", json={**ORDER, **changes})
         assert answer.status_code == 201, answer.text

@@ -16,8 +16,18 @@ from dex.curves.integers import U64_MAX
 
 CPMM, COMPOUNDING, PRICE_RANGE = "cpmm", "damm compounding", "damm price range"
 CURVES = [CPMM, COMPOUNDING, PRICE_RANGE]
-RESERVES = st.integers(1, 50) | st.integers(1_000, 10**18)
 properties = settings(max_examples=80, deadline=None, derandomize=True)
+
+
+def spread(low: int, high: int) -> st.SearchStrategy[int]:
+    """Every magnitude equally often; st.integers draws mostly near the lower end."""
+    steps = 2**23
+    return st.integers(0, steps).map(
+        lambda step: max(low, min(high, int(low * (high / low) ** (step / steps))))
+    )
+
+
+RESERVES = spread(1, 10**18)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +46,8 @@ class Swap:
 class Market:
     """A pool and a direction; the fee rates are over `denominator`.
 
-    `held` is what the pool can give, `reserve_in` what it has of the token sold (no matter in a
-    price range), `most_in` the most that the curve takes without a refusal.
+    `held` is what the pool has of the token bought, `reserve_in` of the token sold (constant
+    product only), `most_in` the most that the curve takes without a refusal.
     """
 
     module: ModuleType
@@ -128,10 +138,10 @@ def reserves(draw: st.DrawFn, *, a_to_b: bool) -> tuple[dict[str, Any], dict[str
 
 @st.composite
 def price_ranges(draw: st.DrawFn, *, a_to_b: bool) -> tuple[dict[str, Any], dict[str, int]]:
-    price = draw(st.integers(2**56, 2**72))
+    price = draw(spread(2**56, 2**72))
     low = price * draw(st.integers(10, 990)) // 1_000
     high = price * draw(st.integers(1_010, 10_000)) // 1_000
-    liquidity = (draw(st.integers(10**6, 10**14)) << 128) // (price - low)
+    liquidity = (draw(spread(10**6, 10**14)) << 128) // (price - low)
     state = {
         "liquidity": liquidity,
         "sqrt_price": price,
@@ -167,14 +177,14 @@ def markets(curve: str) -> st.SearchStrategy[Market]:
 
 def a_sale(data: st.DataObject, curve: str) -> tuple[Market, Swap]:
     market = data.draw(markets(curve), label="market")
-    return market, market.sell(data.draw(st.integers(1, market.most_in), label="amount_in"))
+    return market, market.sell(data.draw(spread(1, market.most_in), label="amount_in"))
 
 
 def a_purchase(data: st.DataObject, curve: str) -> tuple[Market, Swap, Swap]:
     """Of no more than some sale returned, so that the pool surely has it."""
     market, sale = a_sale(data, curve)
     assume(sale.amount_out > 0)
-    wanted = data.draw(st.integers(1, sale.amount_out), label="amount_out")
+    wanted = data.draw(spread(1, sale.amount_out), label="amount_out")
     return market, sale, market.buy(wanted)
 
 
@@ -217,7 +227,7 @@ def test_a_swap_leaves_all_that_the_position_needs_at_its_next_price(data: st.Da
 @given(data=st.data())
 def test_no_input_takes_more_than_the_pool_holds(curve: str, data: st.DataObject) -> None:
     market = data.draw(markets(curve), label="market")
-    amount_in = data.draw(st.integers(1, U64_MAX), label="amount_in")
+    amount_in = data.draw(spread(1, U64_MAX), label="amount_in")
 
     try:
         taken = market.sell(amount_in).gross_out
@@ -230,9 +240,21 @@ def test_no_input_takes_more_than_the_pool_holds(curve: str, data: st.DataObject
 @pytest.mark.parametrize("curve", CURVES)
 @properties
 @given(data=st.data())
+def test_an_output_the_pool_does_not_hold_is_refused(curve: str, data: st.DataObject) -> None:
+    market = data.draw(markets(curve), label="market")
+    least = market.held + (curve == PRICE_RANGE)
+    assume(least <= U64_MAX)
+
+    with pytest.raises(ValueError, match=r"the pool|the position"):
+        market.buy(data.draw(spread(least, U64_MAX), label="amount_out"))
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@properties
+@given(data=st.data())
 def test_more_input_never_gives_less_output(curve: str, data: st.DataObject) -> None:
     market, sale = a_sale(data, curve)
-    more = data.draw(st.integers(sale.amount_in, market.most_in), label="more")
+    more = data.draw(spread(sale.amount_in, market.most_in), label="more")
 
     assert market.sell(more).amount_out >= sale.amount_out
 
@@ -322,7 +344,7 @@ def test_selling_a_never_raises_the_price_and_selling_b_never_lowers_it(
 def test_a_position_without_liquidity_is_refused(data: st.DataObject) -> None:
     market = data.draw(markets(PRICE_RANGE), label="market")
     empty = replace(market, state={**market.state, "liquidity": 0})
-    amount = data.draw(st.integers(1, U64_MAX), label="amount")
+    amount = data.draw(spread(1, U64_MAX), label="amount")
 
     for swap in (empty.sell, empty.buy):
         with pytest.raises(ValueError, match="no liquidity"):

@@ -12,7 +12,7 @@ from dex.errors import OrderRejected, VenueUnavailable
 from dex.exchange import Exchange, SimulationConfig
 from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.faults import Faults
-from dex.types import Leg, Route, Swap, SwapState, SwapStatus
+from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
 
 FINAL = {SwapStatus.LANDED, SwapStatus.FAILED, SwapStatus.EXPIRED}
 
@@ -135,6 +135,59 @@ def test_below_the_minimum_nothing_moves(exchange_with, request_for, ledger) -> 
     assert ledger.execute("SELECT amount_out, landed_at FROM chain.transaction").fetchall() == [
         (None, None)
     ]
+
+
+@pytest.fixture
+def divided(exchange_with, request_for) -> tuple[Exchange, Route]:
+    """A route with two legs."""
+    exchange = exchange_with(strategy=Strategy.SPLIT)
+    route = exchange.route(request_for(amount_in=1_000 * 10**9))
+    assert [leg.venue for leg in route.legs] == ["raydium", "meteora"]
+    return exchange, route
+
+
+def test_both_legs_of_a_split_land_in_one_transaction(divided, ledger) -> None:
+    exchange, route = divided
+    swap = exchange.build(route)
+
+    exchange.send(swap)
+    fill = exchange.status(swap).fill
+
+    assert fill.amount_in == 1_000 * 10**9
+    assert route.min_amount_out <= fill.amount_out
+    assert abs(fill.amount_out - route.amount_out) * 200 <= route.amount_out
+    assert ledger.execute("SELECT venue, amount_in FROM chain.transaction").fetchall() == [
+        ("raydium+meteora", 1_000 * 10**9)
+    ]
+
+
+@pytest.mark.parametrize("missed", [0, 1])
+def test_a_split_of_which_one_leg_misses_its_minimum_moves_nothing(
+    divided, ledger, missed: int
+) -> None:
+    exchange, route = divided
+    legs = list(route.legs)
+    too_much = legs[missed].quote.amount_out * 101 // 100
+    quote = replace(legs[missed].quote, min_amount_out=too_much)
+    legs[missed] = replace(legs[missed], quote=quote)
+    swap = exchange.build(replace(route, legs=tuple(legs)))
+
+    exchange.send(swap)
+    state = exchange.status(swap)
+
+    assert (state.status, state.error_code) == (SwapStatus.FAILED, "SLIPPAGE_EXCEEDED")
+    assert ledger.execute("SELECT amount_out, landed_at FROM chain.transaction").fetchall() == [
+        (None, None)
+    ]
+
+
+def test_what_is_in_flight_lands_after_the_curves_were_switched(exchange_with, request_for) -> None:
+    swap = built(exchange_with(curves={"raydium": "clmm", "meteora": "dlmm"}), request_for())
+    switched = exchange_with()
+
+    switched.send(swap)
+
+    assert switched.status(swap).status is SwapStatus.LANDED
 
 
 def test_a_tampered_transaction_is_never_recorded(exchange_with, request_for, ledger) -> None:
