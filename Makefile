@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test faults faults-long backlog up load check format watch newman
+.PHONY: help demo test faults faults-long backlog figures quote up load check format watch newman
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,12 @@ faults-long: .venv/installed ## the same in full doses at default delays, about 
 
 backlog: .venv/installed ## times of POST, claim and stats with 0, 10,000 and 100,000 orders waiting
 	@$(BIN)/python -m tests.faults.backlog
+
+figures: .venv/installed ## time per quote and route, and what a split is worth
+	@$(BIN)/python -m tests.dex.figures
+
+quote: .venv/installed ## both venues and the route now: PAIR="SOL USDC" AMOUNT=1.5, on a running stack
+	@$(MANAGE) quote $(or $(PAIR),SOL USDC) $(or $(AMOUNT),1.5)
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings
 	$(BIN)/ruff check

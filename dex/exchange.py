@@ -14,16 +14,17 @@ from dex.simulation.program import Program
 from dex.simulation.settlement import Settlement
 from dex.simulation.venue import Simulation
 from dex.types import Route, Strategy, Swap, SwapRequest, SwapState
-from dex.venues.base import Venue
-from dex.venues.registry import VENUES, program_of
+from dex.venues.base import Tools, Venue
+from dex.venues.registry import SIMULATED, VENUES, program_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SimulationConfig:
+class ExchangeConfig:
     """Milliseconds throughout; `swap_latency_ms` is the least and the most.
 
-    `quote_timeouts_ms` and `curves` are by venue; a venue left out of `curves` has its default.
-    ValueError for a latency that is none, and for a venue or curve that is not there.
+    `venues` are those that are asked, each with its quote timeout. A simulated venue left out of
+    `curves` has its default. ValueError for a latency that is none, and for a venue or curve that
+    is not there.
     """
 
     dsn: str
@@ -32,6 +33,7 @@ class SimulationConfig:
     swap_latency_ms: tuple[int, int]
     faults: Faults
     quote_timeouts_ms: Mapping[str, int]
+    venues: tuple[str, ...] = tuple(SIMULATED)
     curves: Mapping[str, str] = field(default_factory=dict)
     strategy: Strategy = Strategy.AUTO
     keypair_file: Path | None = None
@@ -40,19 +42,19 @@ class SimulationConfig:
         low, high = self.swap_latency_ms
         if self.quote_latency_ms < 0 or not 0 <= low <= high:
             raise ValueError("latencies are not negative, and a range has its least first")
-        if self.quote_timeouts_ms.keys() != VENUES.keys():
-            raise ValueError(f"a quote timeout for each of {', '.join(VENUES)}")
+        if missing := set(self.venues) - self.quote_timeouts_ms.keys():
+            raise ValueError(f"no quote timeout for {', '.join(sorted(missing))}")
         if min(self.quote_timeouts_ms.values()) <= 0:
             raise ValueError("a quote timeout must be more than 0 ms")
-        if unknown := {*self.faults.venues, *self.curves} - VENUES.keys():
+        if unknown := {*self.venues, *self.faults.venues, *self.curves} - VENUES.keys():
             raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
         self.programs()
 
     def programs(self) -> dict[str, Program]:
-        """What the pools of each venue are."""
+        """What the pools of each simulated venue are."""
         return {
             name: program_of(name, self.curves.get(name, venue.programs[0].curve))
-            for name, venue in VENUES.items()
+            for name, venue in SIMULATED.items()
         }
 
 
@@ -106,9 +108,9 @@ class Exchange:
 
 
 def open_exchange(
-    config: SimulationConfig, *, sleep: Callable[[float], None] = time.sleep
+    config: ExchangeConfig, *, sleep: Callable[[float], None] = time.sleep
 ) -> Exchange:
-    """The simulated exchange. Connections, threads and the key come with the first use."""
+    """Connections, threads and the key come with the first use."""
     chain = SimulatedChain(dsn=config.dsn, rules=open_rules(config))
     signer = open_signer(config.keypair_file)
     simulation = Simulation(
@@ -116,13 +118,13 @@ def open_exchange(
         market=open_market(config),
         chain=chain,
         programs=config.programs(),
-        signer=signer,
         faults=config.faults,
         quote_latency_ms=config.quote_latency_ms,
         sleep=sleep,
     )
+    tools = Tools(signer=signer, simulation=simulation)
     return Exchange(
-        {name: venue(simulation) for name, venue in VENUES.items()},
+        {name: VENUES[name](tools) for name in config.venues},
         quote_timeouts_ms=config.quote_timeouts_ms,
         strategy=config.strategy,
         prepare=lambda: signer.public_key,
@@ -130,13 +132,13 @@ def open_exchange(
     )
 
 
-def open_market(config: SimulationConfig) -> Market:
-    return Market(config.seed, tuple(VENUES))
+def open_market(config: ExchangeConfig) -> Market:
+    return Market(config.seed, tuple(SIMULATED))
 
 
-def open_rules(config: SimulationConfig) -> Settlement:
+def open_rules(config: ExchangeConfig) -> Settlement:
     """With every program of every venue: what a switched curve has in flight still lands."""
-    programs = [program for venue in VENUES.values() for program in venue.programs]
+    programs = [program for venue in SIMULATED.values() for program in venue.programs]
     return Settlement(
         seed=config.seed,
         market=open_market(config),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dex.decision import decide
 from dex.decoding import DecodedTransaction, decode_transaction
-from dex.exchange import SimulationConfig, open_market, open_rules
+from dex.exchange import ExchangeConfig, open_market, open_rules
 from dex.simulation.blocks import height_of
 from dex.simulation.pools import quote_at
 from dex.simulation.settlement import Outcome
@@ -23,7 +23,7 @@ class Asked:
 
 
 def replay_route(
-    config: SimulationConfig,
+    config: ExchangeConfig,
     request: SwapRequest,
     *,
     asked: Iterable[Asked],
@@ -44,7 +44,7 @@ def replay_route(
 
 
 def replay_outcome(
-    config: SimulationConfig, transaction: bytes
+    config: ExchangeConfig, transaction: bytes
 ) -> tuple[DecodedTransaction, Outcome | None]:
     """What the bytes say, and what the chain makes of them; None for a blockhash of another seed.
 

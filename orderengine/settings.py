@@ -7,11 +7,11 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from dex.exchange import SimulationConfig
+from dex.exchange import ExchangeConfig
 from dex.postgres import BoundedConnection
 from dex.simulation.faults import Faults
 from dex.types import Strategy
-from dex.venues.registry import VENUES
+from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment as read
 from orderengine.logs import logging_config
 
@@ -130,7 +130,7 @@ def faults(text: str) -> Faults:
 
 def curves_of(venue: str) -> tuple[str, tuple[str, ...]]:
     """(the default, all of them)"""
-    curves = tuple(program.curve for program in VENUES[venue].programs)
+    curves = tuple(program.curve for program in SIMULATED[venue].programs)
     return curves[0], curves
 
 
@@ -146,7 +146,14 @@ def timeouts(text: str) -> dict[str, int]:
     return found
 
 
-DEX = SimulationConfig(
+def venue_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if unknown := set(names) - VENUES.keys():
+        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+    return names
+
+
+DEX = ExchangeConfig(
     dsn=DATABASE_URL,
     seed=os.environ.get("DEX_SEED") or "0",
     quote_latency_ms=read.integer("DEX_QUOTE_LATENCY_MS", 200),
@@ -157,6 +164,9 @@ DEX = SimulationConfig(
         dict.fromkeys(VENUES, 2000),
         timeouts,
         "milliseconds such as 2000 or 2000,raydium=500",
+    ),
+    venues=read.read(
+        "DEX_VENUES", tuple(SIMULATED), venue_names, f"names among {', '.join(VENUES)}"
     ),
     curves={
         "raydium": read.choice("DEX_RAYDIUM_CURVE", *curves_of("raydium")),

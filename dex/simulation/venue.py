@@ -8,7 +8,6 @@ from typing import ClassVar
 from solders.pubkey import Pubkey
 
 from dex.errors import VenueUnavailable
-from dex.signer import Signer
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
@@ -30,7 +29,6 @@ class Simulation:
     market: Market
     chain: SimulatedChain
     programs: Mapping[str, Program]
-    signer: Signer
     faults: Faults
     quote_latency_ms: int
     sleep: Callable[[float], None]
@@ -44,11 +42,8 @@ class SimulatedVenue(Venue, ABC):
 
     programs: ClassVar[tuple[Program, ...]]
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
-
     def quote(self, request: SwapRequest) -> Quote:
-        simulation = self._simulation
+        simulation = self.tools.simulation
         if simulation.quote_latency_ms > 0:
             simulation.sleep(simulation.quote_latency_ms / 1000)
         height = simulation.chain.height()
@@ -56,10 +51,10 @@ class SimulatedVenue(Venue, ABC):
         return quote_at(simulation.market, simulation.programs[self.name], request, height)
 
     def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
-        simulation = self._simulation
+        simulation = self.tools.simulation
         height = max(leg.quote.block_height for leg in legs)
         signature, transaction = build_transaction(
-            signer=simulation.signer,
+            signer=self.tools.signer,
             blockhash=simulation.chain.blockhash(height),
             swaps=tuple(self._instruction(request, leg) for leg in legs),
             order_id=request.order_id,
@@ -73,13 +68,13 @@ class SimulatedVenue(Venue, ABC):
         )
 
     def send(self, swap: Swap) -> None:
-        self._simulation.chain.send(swap.transaction)
+        self.tools.simulation.chain.send(swap.transaction)
 
     def status(self, swap: Swap) -> SwapState:
-        return self._simulation.chain.status(swap)
+        return self.tools.simulation.chain.status(swap)
 
     def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:
-        program = self._simulation.programs[leg.venue]
+        program = self.tools.simulation.programs[leg.venue]
         instruction = SwapInstruction(
             program_id=program.program_id,
             mint_in=Pubkey.from_string(request.token_in.mint),
@@ -91,9 +86,9 @@ class SimulatedVenue(Venue, ABC):
 
     def _require_up(self, request: SwapRequest, height: int) -> None:
         """A bare quote belongs to no order, so its fault is drawn per block."""
-        if self._simulation.faults.hits(
+        if self.tools.simulation.faults.hits(
             Fault.QUOTE_UNAVAILABLE,
-            seed=self._simulation.seed,
+            seed=self.tools.simulation.seed,
             venue=self.name,
             order_id=request.order_id or f"block {height}",
             attempt=request.attempt,

@@ -1,15 +1,31 @@
 """What every venue can do, simulated or live."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
+from dex.signer import Signer
 from dex.types import Leg, Quote, Swap, SwapRequest, SwapState
+
+if TYPE_CHECKING:
+    from dex.simulation.venue import Simulation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tools:
+    """What a venue is opened with: the process's key, and the market of the simulated ones."""
+
+    signer: Signer
+    simulation: "Simulation"
 
 
 class Venue(ABC):
     """One DEX. Calls block for as long as the venue takes and keep no state between them."""
 
     name: ClassVar[str]
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
 
     @abstractmethod
     def quote(self, request: SwapRequest) -> Quote:

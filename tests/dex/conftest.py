@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from dex import tokens
-from dex.exchange import Exchange, SimulationConfig, open_exchange
+from dex.exchange import Exchange, ExchangeConfig, open_exchange
 from dex.simulation.chain import SCHEMA_SQL
 from dex.simulation.faults import Faults
 from dex.types import SwapRequest
@@ -35,7 +35,7 @@ def ledger(ledger_dsn: str) -> Iterator[psycopg.Connection]:
 def exchange_with(ledger_dsn: str, ledger: psycopg.Connection) -> Iterator[Callable[..., Exchange]]:
     """Opens exchanges at zero latency; keyword arguments change that, `sleep` replaces the real."""
     opened: list[Exchange] = []
-    config = SimulationConfig(
+    config = ExchangeConfig(
         dsn=ledger_dsn,
         seed="tests",
         quote_latency_ms=0,

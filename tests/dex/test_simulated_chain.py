@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from dex.errors import OrderRejected, VenueUnavailable
-from dex.exchange import Exchange, SimulationConfig
+from dex.exchange import Exchange, ExchangeConfig
 from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.faults import Faults
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
@@ -366,7 +366,7 @@ def test_after_a_restart_one_call_fails_and_not_one_for_every_connection(
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
-    sound = SimulationConfig(
+    sound = ExchangeConfig(
         dsn="",
         seed="tests",
         quote_latency_ms=0,

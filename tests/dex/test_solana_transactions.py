@@ -16,12 +16,12 @@ from dex.simulation.blocks import blockhash, height_of
 from dex.simulation.program import Program
 from dex.tokens import SOL, USDC, USDT
 from dex.transactions import SwapInstruction, build_transaction, pool_address
-from dex.venues.registry import VENUES
+from dex.venues.registry import SIMULATED
 
 MOST_BYTES = 1_232  # of one packet, and so of a transaction
-PROGRAMS = [program for venue in VENUES.values() for program in venue.programs]
+PROGRAMS = [program for venue in SIMULATED.values() for program in venue.programs]
 LAYOUTS = {program.program_id: program.layout for program in PROGRAMS}
-CPMM, DAMM_V2 = (VENUES[name].programs[0] for name in ("raydium", "meteora"))
+CPMM, DAMM_V2 = (SIMULATED[name].programs[0] for name in ("raydium", "meteora"))
 NATIVE, DOLLAR = Pubkey.from_string(SOL.mint), Pubkey.from_string(USDC.mint)
 SWAP = SwapInstruction(
     program_id=CPMM.program_id,

@@ -118,6 +118,7 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("DEX_RAYDIUM_CURVE", "dlmm"),
         ("DEX_METEORA_CURVE", "cpmm"),
         ("DEX_ROUTING", "worst"),
+        ("DEX_VENUES", "raydium,orca"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
         ("DEX_FAULTS", "rejected"),

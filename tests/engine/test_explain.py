@@ -1,0 +1,193 @@
+"""`manage.py explain` and `manage.py quote`, on the real simulated venues."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+from dex.exchange import Exchange, open_exchange
+from dex.simulation.faults import Faults
+from orders import database, execution, intake
+from orders.explain import explain
+from orders.models import Order, Status
+from tests.factories import load, order_in, place
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+
+@pytest.fixture
+def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens exchanges at zero latency, for the engine to use; keyword arguments change that."""
+    opened: list[Exchange] = []
+
+    def open_one(**changes: Any) -> Exchange:
+        changed = replace(
+            settings.DEX, quote_latency_ms=0, swap_latency_ms=(0, 0), faults=Faults(), **changes
+        )
+        monkeypatch.setattr(settings, "DEX", changed)
+        opened.append(open_exchange(replace(changed, dsn=database.conninfo())))
+        monkeypatch.setattr(execution, "exchange", lambda: opened[-1])
+        monkeypatch.setattr(intake, "exchange", lambda: opened[-1])
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+def executed(**wanted: Any) -> Order:
+    order_id = place(**wanted)
+    execution.execute_order(order_id)
+    return load(order_id)
+
+
+def explained(order: Order, capsys: pytest.CaptureFixture[str]) -> str:
+    call_command("explain", order.id)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("curves", [{}, {"raydium": "clmm", "meteora": "dlmm"}])
+def test_a_confirmed_order_comes_out_the_same_again(
+    exchange: Any, capsys: pytest.CaptureFixture[str], curves: dict[str, str]
+) -> None:
+    exchange(curves=curves)
+    order = executed()
+    exchange()  # with the default curves: the event says what the pools were then
+
+    text = explained(order, capsys)
+
+    assert order.status == Status.CONFIRMED
+    assert "signature good, 1 swap, memo" in text
+    assert text.splitlines()[-1].startswith("matches: quotes, route, transaction and fill")
+
+
+def test_a_divided_order_is_confirmed_and_explained_with_both_legs(
+    exchange: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange()
+    order = executed(amount_in=1_000 * 10**9)
+
+    text = explained(order, capsys)
+
+    assert (order.status, order.venue) == (Status.CONFIRMED, "raydium+meteora")
+    assert order.fee_token == "USDC"
+    assert "2 swaps in one transaction" in text
+    assert "SPLIT_IMPROVES" in text
+    assert text.splitlines()[-1].startswith("matches")
+
+
+def test_a_venue_that_had_failed_is_taken_as_failed_again(
+    exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = Faults.parse("meteora.quote_unavailable=1")
+    exchange()
+    monkeypatch.setattr(settings, "DEX", replace(settings.DEX, faults=down))
+    opened = open_exchange(replace(settings.DEX, dsn=database.conninfo()))
+    monkeypatch.setattr(execution, "exchange", lambda: opened)
+    order = executed()
+    opened.close()
+
+    text = explained(order, capsys)
+
+    assert "Meteora: QUOTE_UNAVAILABLE, meteora gave no answer" in text
+    assert text.splitlines()[-1].startswith("matches")
+
+
+def test_another_seed_does_not_match(
+    exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange()
+    order = executed()
+    monkeypatch.setattr(settings, "DEX", replace(settings.DEX, seed="another"))
+
+    with pytest.raises(SystemExit) as exited:
+        call_command("explain", order.id)
+
+    text = capsys.readouterr().out
+    assert exited.value.code == 1
+    assert "DIFFERS  quotes[0].amountOut: stored" in text
+    assert "DIFFERS  transaction: its blockhash is of another seed" in text
+    assert text.splitlines()[-1].startswith("does not match")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "difference"),
+    [
+        ("amount_out", 1, "fill: stored 1, now"),
+        ("amount_in", 7 * 10**9, "quotes[0].amountOut: stored"),
+    ],
+)
+def test_a_row_that_was_changed_does_not_match(
+    exchange: Any, column: str, value: int, difference: str
+) -> None:
+    exchange()
+    order = executed()
+    setattr(order, column, value)
+
+    (explanation,) = explain(order)
+
+    assert any(line.startswith(difference) for line in explanation.differences)
+
+
+def test_bytes_of_another_order_do_not_match(exchange: Any) -> None:
+    exchange()
+    order, other = executed(), executed()
+    database.rows(
+        "UPDATE orders_swap SET transaction = (SELECT transaction FROM orders_swap "
+        "WHERE order_id = %(other)s) WHERE order_id = %(id)s RETURNING signature",
+        {"id": order.id, "other": other.id},
+    )
+
+    (explanation,) = explain(order)
+
+    assert any(line.startswith("transaction: stored for") for line in explanation.differences)
+
+
+def test_an_order_that_was_never_routed_has_nothing_to_explain(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    order = order_in(Status.PENDING)
+
+    assert explained(order, capsys).splitlines()[-1] == "it was never routed"
+
+
+def test_an_order_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(CommandError, match="there is no order ord_1") as refused:
+        call_command("explain", "ord_1")
+
+    assert refused.value.returncode == 2
+
+
+def test_quote_prints_both_venues_and_why(
+    exchange: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange()
+
+    call_command("quote", "SOL", "USDC", "1.5", "1000")
+
+    text = capsys.readouterr().out
+    assert text.count("Raydium  cpmm") == 2
+    assert text.count("Meteora  damm_v2") == 2
+    assert "route (auto): BEST_PRICE" in text
+    assert "route (auto): SPLIT_IMPROVES" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["SOL", "DOGE", "1"], "tokenOut: 'DOGE' is not traded here"),
+        (["SOL", "SOL", "1"], "tokenOut: tokenIn and tokenOut are the same"),
+        (["SOL", "USDC", "much"], "amount: A decimal number"),
+        (["SOL", "USDC", "1", "--slippage", "2"], "slippage: A fraction above 0"),
+        (["BONK", "SOL", "0.00001"], "raydium: too little to swap"),
+    ],
+)
+def test_quote_says_what_is_wrong_in_a_line(
+    exchange: Any, arguments: list[str], message: str
+) -> None:
+    exchange()
+
+    with pytest.raises(CommandError, match=message):
+        call_command("quote", *arguments)
