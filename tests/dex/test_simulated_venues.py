@@ -1,7 +1,6 @@
 """What the simulated venues promise besides: drift, latency and faults."""
 
 from contextlib import suppress
-from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 
@@ -15,18 +14,13 @@ from dex.simulation.market import Market
 from dex.simulation.settlement import DRIFT
 from dex.simulation.venue import Simulation
 from dex.tokens import BONK, SOL, USDC
-from dex.types import Leg, Route, SwapRequest, Token
+from dex.types import SwapRequest, Token
 from dex.venues.base import Tools
 from dex.venues.registry import SIMULATED, program_of
+from tests.dex.routes import only
 
 POOLS = [(name, program.curve) for name, venue in SIMULATED.items() for program in venue.programs]
 pytestmark = pytest.mark.parametrize(("name", "curve"), POOLS)
-
-
-def only(route: Route, name: str) -> Route:
-    """The same route through this venue, whichever was best."""
-    quote = next(quote for quote in route.quotes if quote.venue == name)
-    return replace(route, legs=(Leg(venue=name, quote=quote),), price_impact=quote.price_impact)
 
 
 def drifts(exchange: Exchange, request: SwapRequest, name: str) -> list[Fraction]:

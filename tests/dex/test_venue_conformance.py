@@ -3,7 +3,6 @@
 A live venue is asked the same on a test network: `exchange_with` opens it (docs/dex.md).
 """
 
-from dataclasses import replace
 from decimal import Decimal
 from itertools import permutations
 
@@ -11,17 +10,12 @@ import pytest
 
 from dex.errors import OrderRejected
 from dex.tokens import BONK, SOL, TOKENS, USDC
-from dex.types import Leg, Route, SwapStatus, Token
+from dex.types import SwapStatus, Token
 from dex.venues.registry import SIMULATED
+from tests.dex.routes import only
 
 POOLS = [(name, program.curve) for name, venue in SIMULATED.items() for program in venue.programs]
 pytestmark = pytest.mark.parametrize(("name", "curve"), POOLS)
-
-
-def only(route: Route, name: str) -> Route:
-    """The same route through this venue, whichever was best."""
-    quote = next(quote for quote in route.quotes if quote.venue == name)
-    return replace(route, legs=(Leg(venue=name, quote=quote),), price_impact=quote.price_impact)
 
 
 def test_every_pair_is_quoted_both_ways(exchange_with, request_for, name: str, curve: str) -> None:
