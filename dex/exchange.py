@@ -59,19 +59,21 @@ class ExchangeConfig:
 
 
 class Exchange:
-    """Quotes, builds, sends and looks up; keeps nothing of an order between two calls."""
+    """Quotes, builds, sends and looks up; keeps nothing of an order between two calls.
+
+    `venues` are all there are: one that is asked no longer may still have a swap in flight.
+    """
 
     def __init__(
         self,
         venues: Mapping[str, Venue],
+        router: Router,
         *,
-        quote_timeouts_ms: Mapping[str, int],
-        strategy: Strategy = Strategy.AUTO,
         prepare: Callable[[], object] = lambda: None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._venues = venues
-        self._router = Router(venues, timeouts_ms=quote_timeouts_ms, strategy=strategy)
+        self._router = router
         self._prepare = prepare
         self._on_close = on_close
 
@@ -123,10 +125,15 @@ def open_exchange(
         sleep=sleep,
     )
     tools = Tools(signer=signer, simulation=simulation)
-    return Exchange(
-        {name: VENUES[name](tools) for name in config.venues},
-        quote_timeouts_ms=config.quote_timeouts_ms,
+    venues = {name: venue(tools) for name, venue in VENUES.items()}
+    router = Router(
+        {name: venues[name] for name in config.venues},
+        timeouts_ms=config.quote_timeouts_ms,
         strategy=config.strategy,
+    )
+    return Exchange(
+        venues,
+        router,
         prepare=lambda: signer.public_key,
         on_close=chain.close,
     )

@@ -190,6 +190,17 @@ def test_what_is_in_flight_lands_after_the_curves_were_switched(exchange_with, r
     assert switched.status(swap).status is SwapStatus.LANDED
 
 
+def test_a_venue_that_is_asked_no_longer_still_knows_what_it_sent(
+    exchange_with, request_for
+) -> None:
+    alone = {name: exchange_with(venues=(name,)) for name in ("raydium", "meteora")}
+    swap = built(alone["raydium"], request_for())
+    alone["raydium"].send(swap)
+
+    assert alone["meteora"].route(request_for()).venue == "meteora"
+    assert alone["meteora"].status(swap).status is SwapStatus.LANDED
+
+
 def test_a_tampered_transaction_is_never_recorded(exchange_with, request_for, ledger) -> None:
     exchange = exchange_with()
     swap = built(exchange, request_for())
