@@ -84,13 +84,24 @@ async def daphne_killed(run: Run) -> None:
         run.fault(run.fleet.kill(f"web{n % 2 + 1}"))
 
 
+HELD = """
+SELECT 1 FROM orders_order
+WHERE status IN ('routing', 'building', 'submitted') AND lease_until > now()
+"""
+
+
 async def worker_killed(run: Run) -> None:
     for n in range(run.dose(4, 30)):
         await asyncio.sleep(run.dose(3, 7))
-        run.fault(run.fleet.kill(f"worker{n % 2 + 1}"))
-        if n % 4 == 3:  # the whole fleet of workers, every 30 s
-            run.fault(run.fleet.kill(f"worker{(n + 1) % 2 + 1}"))
+        if n % 4 == 3:  # the whole fleet of workers, every 30 s, with an order in execution
+            await eventually(lambda: run.fleet.sql(HELD), 30)
+            run.fault(run.fleet.kill("worker1"))
+            run.fault(run.fleet.kill("worker2"))
+        else:
+            run.fault(run.fleet.kill(f"worker{n % 2 + 1}"))
     await asyncio.sleep(run.dose(5, 20))
+    with suppress(TimeoutError):
+        await eventually(lambda: verify.takeovers(run.fleet, run.clients), 20)
     taken_over = verify.takeovers(run.fleet, run.clients)
     run.notes.append(f"{taken_over} takeovers")
     run.expect(taken_over > 0, "no order was lost with its worker: nothing was tried")
