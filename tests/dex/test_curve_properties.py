@@ -20,10 +20,9 @@ properties = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 def spread(low: int, high: int) -> st.SearchStrategy[int]:
-    """Every magnitude equally often; st.integers draws mostly near the lower end."""
-    steps = 2**23
-    return st.integers(0, steps).map(
-        lambda step: max(low, min(high, int(low * (high / low) ** (step / steps))))
+    """Every magnitude equally often, where a wide st.integers draws mostly near its lower end."""
+    return st.integers(0, 250).map(
+        lambda step: max(low, min(high, int(low * (high / low) ** (step / 250))))
     )
 
 
@@ -181,8 +180,10 @@ def a_sale(data: st.DataObject, curve: str) -> tuple[Market, Swap]:
 
 
 def a_purchase(data: st.DataObject, curve: str) -> tuple[Market, Swap, Swap]:
-    """Of no more than some sale returned, so that the pool surely has it."""
-    market, sale = a_sale(data, curve)
+    """Of no more than some large sale returned, so that the pool surely has it."""
+    market = data.draw(markets(curve), label="market")
+    large = spread(max(1, market.most_in >> 20), market.most_in)
+    sale = market.sell(data.draw(large, label="amount_in"))
     assume(sale.amount_out > 0)
     wanted = data.draw(spread(1, sale.amount_out), label="amount_out")
     return market, sale, market.buy(wanted)
