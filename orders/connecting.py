@@ -1,34 +1,32 @@
 """Who opens a socket, from where, and what it wants to hear."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
-from django.contrib.auth import authenticate as check_password
-from django.db import close_old_connections
 from django.http.request import split_domain_port, validate_host
 
+from orders import keys
 from orders.hub import in_thread
+from orders.keys import Caller, not_authenticated
 from orders.problems import Problem
 from orders.serializers import SocketQuerySerializer
 
 
-async def authenticate(scope: Mapping[str, Any]) -> int | None:
-    """The owner's id; None where development lets everyone in. Raises Problem."""
+async def authenticate(scope: Mapping[str, Any]) -> Caller:
+    """Nobody where development lets everyone in. Raises Problem."""
     headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
     check_origin(headers.get("origin"))
     if (authorization := headers.get("authorization")) is not None:
-        signed_in: int = await in_thread(owner_of_credentials, authorization)
+        signed_in: Caller = await in_thread(keys.caller_of, authorization)
         return signed_in
     user = scope.get("user")
     if user is not None and user.is_authenticated:
-        owner_id: int = user.pk
-        return owner_id
+        return Caller(user.pk)
     if settings.API_AUTH_REQUIRED:
-        raise not_authenticated("Sign in, or send an Authorization header.")
-    return None
+        raise not_authenticated("Sign in, or send `Authorization: Bearer` with an API key.")
+    return Caller(None)
 
 
 def check_origin(origin: str | None) -> None:
@@ -41,28 +39,6 @@ def check_origin(origin: str | None) -> None:
         host = ""
     if not validate_host(host, settings.ALLOWED_HOSTS):
         raise Problem(status=403, code="FORBIDDEN", detail=f"Pages of {origin} may not connect.")
-
-
-def owner_of_credentials(authorization: str) -> int:
-    """Of a Basic Authorization header. Raises Problem."""
-    scheme, _, encoded = authorization.partition(" ")
-    try:
-        name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:  # of base64, or of UTF-8
-        raise not_authenticated("The Authorization header is malformed.") from None
-    try:
-        user = (
-            check_password(username=name, password=password) if scheme.lower() == "basic" else None
-        )
-    finally:
-        close_old_connections()  # the thread lives on, its connection must not
-    if user is None:
-        raise not_authenticated("The Authorization header names no user of this engine.")
-    return int(user.pk)
-
-
-def not_authenticated(detail: str) -> Problem:
-    return Problem(status=401, code="NOT_AUTHENTICATED", detail=detail)
 
 
 def subscription(scope: Mapping[str, Any]) -> dict[str, Any] | None:
