@@ -12,6 +12,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
+from orderengine.access_log import keep_tickets_out
 from orderengine.daphne_sockets import serve_bounded_sockets
 from orderengine.stopping import Stoppable, stop_gracefully_on_signals
 from orders.routing import websocket_urlpatterns
@@ -25,4 +26,5 @@ application = Stoppable(
     )
 )
 serve_bounded_sockets()
+keep_tickets_out()
 stop_gracefully_on_signals(application)

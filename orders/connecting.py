@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
-from orders import keys
+from orders import keys, tickets
 from orders.hub import in_thread
 from orders.keys import Caller, not_authenticated
 from orders.problems import Problem
@@ -21,12 +21,22 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
     if (authorization := headers.get("authorization")) is not None:
         signed_in: Caller = await in_thread(keys.caller_of, authorization)
         return signed_in
+    if (ticket := query_of(scope).get("ticket")) is not None:
+        admitted: Caller = await in_thread(tickets.redeem, ticket)
+        return required(admitted)
     user = scope.get("user")
     if user is not None and user.is_authenticated:
         return Caller(user.pk)
-    if settings.API_AUTH_REQUIRED:
-        raise not_authenticated("Sign in, or send `Authorization: Bearer` with an API key.")
-    return Caller(None)
+    return required(Caller(None))
+
+
+def required(caller: Caller) -> Caller:
+    """The caller, who may be nobody in development only. Raises Problem."""
+    if caller.owner_id is None and settings.API_AUTH_REQUIRED:
+        raise not_authenticated(
+            "Send `Authorization: Bearer` with an API key, or the `ticket` of POST /api/tickets."
+        )
+    return caller
 
 
 def check_origin(origin: str | None) -> None:
@@ -41,9 +51,13 @@ def check_origin(origin: str | None) -> None:
         raise Problem(status=403, code="FORBIDDEN", detail=f"Pages of {origin} may not connect.")
 
 
+def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    return dict(parse_qsl(scope["query_string"].decode("latin1")))
+
+
 def subscription(scope: Mapping[str, Any]) -> dict[str, Any] | None:
     """`orderId` and `afterSeq` of the address, or None. Raises rest_framework's ValidationError."""
-    query = SocketQuerySerializer(data=dict(parse_qsl(scope["query_string"].decode("latin1"))))
+    query = SocketQuerySerializer(data=query_of(scope))
     query.is_valid(raise_exception=True)
     fields: dict[str, Any] = query.validated_data
     return fields if "orderId" in fields else None

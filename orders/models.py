@@ -270,3 +270,12 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.prefix
+
+
+class Ticket(models.Model):
+    """Opens one WebSocket, once, for a browser: it cannot send an Authorization header."""
+
+    digest = models.CharField(primary_key=True, max_length=64)  # SHA-256 of the ticket, in hex
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, db_index=False)
+    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, db_index=False)
+    expires_at = models.DateTimeField(db_index=True)

@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from orders import health, intake, presence, queries, render
+from orders import health, intake, presence, queries, render, tickets
+from orders.keys import Caller
 from orders.models import Order
 from orders.problems import FieldError, Problem
 from orders.serializers import (
@@ -21,6 +22,11 @@ from orders.serializers import (
 
 def owner_of(request: Request) -> int | None:
     return request.user.pk if request.user.is_authenticated else None
+
+
+def caller_of(request: Request) -> Caller:
+    user: Any = request.user
+    return user if isinstance(user, Caller) else Caller(owner_of(request))
 
 
 def find_order(request: Request, order_id: str) -> Order:
@@ -117,6 +123,14 @@ class QuotesView(APIView):
 
     def post(self, request: Request) -> Response:
         return Response(intake.quote(request.data))
+
+
+class TicketsView(APIView):
+    """For a browser, whose WebSocket cannot send an Authorization header."""
+
+    def post(self, request: Request) -> Response:
+        ticket = tickets.issue(caller_of(request))
+        return Response(ticket.as_json(), status=201, headers={"Cache-Control": "no-store"})
 
 
 class StatsView(APIView):

@@ -141,6 +141,7 @@ def test_every_path_of_the_api_is_in_the_table() -> None:
         "api/orders/stats",
         "api/orders",
         "api/quotes",
+        "api/tickets",
         "health",
         "health/ready",
         "health/live",
