@@ -43,6 +43,8 @@ ALLOWED_HOSTS = read.names(
     "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else []
 )
 API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEBUG)
+# (requests, seconds), or None: no limit.
+API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEBUG else (600, 60))
 API_KEY = os.environ.get("API_KEY", "")  # of the client commands
 
 if not DEBUG:
@@ -269,6 +271,7 @@ REST_FRAMEWORK = {
         if API_AUTH_REQUIRED
         else "rest_framework.permissions.AllowAny"
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["orders.access.Throttle"] if API_RATE_LIMIT else [],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "orders.parsing.AlwaysJSON",
     "UNICODE_JSON": False,  # half a surrogate in a client's text can be answered in ASCII only
     "EXCEPTION_HANDLER": "orders.problems.exception_handler",

@@ -51,6 +51,10 @@ def check_origin(origin: str | None) -> None:
         raise Problem(status=403, code="FORBIDDEN", detail=f"Pages of {origin} may not connect.")
 
 
+def address(scope: Mapping[str, Any]) -> str | None:
+    return scope["client"][0] if scope.get("client") else None
+
+
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
     return dict(parse_qsl(scope["query_string"].decode("latin1")))
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 
-from orders import connecting, intake, keys, presence, queries
+from orders import connecting, intake, keys, limits, presence, queries
 from orders.events import Event, iso, order_group, owner_group
 from orders.hub import Bell, Inbox, hub, in_thread
 from orders.keys import TRUST_SECONDS
@@ -65,6 +66,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             self.caller = await connecting.authenticate(self.scope)
             self.owner_id = self.caller.owner_id
             self.trusted_until = self.now() + TRUST_SECONDS
+            self.bucket = limits.bucket_of(self.caller, connecting.address(self.scope))
+            await self.spend()
             wanted = connecting.subscription(self.scope)
             await self.say(type="hello", protocol=PROTOCOL, serverTime=iso(datetime.now(UTC)))
             self.start(self.pump(), self.heartbeat())
@@ -145,6 +148,11 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await in_thread(keys.check_still_good, self.caller)
             self.trusted_until = self.now() + TRUST_SECONDS
 
+    async def spend(self) -> None:
+        """Raises Problem where the caller has asked too often."""
+        if settings.API_RATE_LIMIT is not None:
+            await in_thread(limits.spend, self.bucket)
+
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -184,6 +192,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.say(type="ack", action="unsubscribe", orderId=frame["orderId"])
 
     async def on_order_submit(self, frame: dict[str, Any]) -> None:
+        await self.spend()
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
             if self.closing:
                 return  # nobody would hear of this order: it is not placed
@@ -195,6 +204,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.replay(placed.order_id, 0)
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
+        await self.spend()
         order: Order = await in_thread(self.own_order, frame["orderId"])
         await in_thread(intake.withdraw, order)
         status = {"orderId": order.id, "status": order.status}
