@@ -113,3 +113,16 @@ def allowance(name: str, default: tuple[int, int] | None) -> tuple[int, int] | N
         return int(found[1]), seconds[found[2]]
 
     return read(name, default, parse, "requests such as 600/m, or none")
+
+
+def origins(name: str) -> list[str]:
+    """`https://app.example.com,https://other.example.com`; never `*`."""
+
+    def parse(text: str) -> list[str]:
+        found = [part.strip() for part in text.split(",") if part.strip()]
+        for origin in found:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin):
+                raise ValueError(f"{origin} is no origin")
+        return found
+
+    return read(name, [], parse, "origins such as https://app.example.com")

@@ -43,6 +43,7 @@ ALLOWED_HOSTS = read.names(
     "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else []
 )
 API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEBUG)
+CORS_ALLOWED_ORIGINS = read.origins("CORS_ALLOWED_ORIGINS")
 # (requests, seconds), or None: no limit.
 API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEBUG else (600, 60))
 API_KEY = os.environ.get("API_KEY", "")  # of the client commands

@@ -16,29 +16,19 @@ admin.site.site_header = admin.site.site_title = "Order Execution Engine"
 admin.site.index_title = "Operations"
 admin.site.enable_nav_sidebar = False  # the list needs the width
 
-COLOURS = {
-    "confirmed": "#1a7f37",
-    "failed": "#cf222e",
-    "cancelled": "#6e7781",
-    "expired": "#6e7781",
-    "pending": "#9a6700",
-}
-IN_EXECUTION_COLOUR = "#0969da"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 EVENT_TABLE = (
-    '<table style="width:100%"><thead><tr><th>seq</th><th>status</th><th>attempt</th>'
+    '<table class="order-events"><thead><tr><th>seq</th><th>status</th><th>attempt</th>'
     "<th>at</th><th>after</th><th>data</th></tr></thead><tbody>{}</tbody></table>"
 )
 EVENT_ROW = (
     "<tr><td>{}</td><td>{}</td><td>{}</td>"
-    '<td style="white-space:nowrap">{}</td><td style="white-space:nowrap">{}</td>'
-    '<td style="overflow-wrap:anywhere">{}</td></tr>'
+    '<td class="time">{}</td><td class="time">{}</td><td class="order-long">{}</td></tr>'
 )
 
 
 def badge(status: str) -> SafeString:
-    colour = COLOURS.get(status, IN_EXECUTION_COLOUR)
-    return format_html('<b style="color:{}">{}</b>', colour, status)
+    return format_html('<b class="order-status {}">{}</b>', status, status)
 
 
 @admin.register(Order)
@@ -65,6 +55,9 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
         ),
         ("Engine", {"fields": ["attempt", "fence", "lease_until", "next_attempt_at", "took"]}),
     ]
+
+    class Media:
+        css = {"all": ["orders/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -118,7 +111,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
 
     @admin.display(description="transaction hash")
     def transaction(self, order: Order) -> SafeString:
-        return format_html('<span style="overflow-wrap:anywhere">{}</span>', order.tx_hash or "-")
+        return format_html('<span class="order-long">{}</span>', order.tx_hash or "-")
 
     @admin.display(description="took")
     def took(self, order: Order) -> str | None:
