@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from orderengine.access_log import keep_tickets_out
+from orderengine.daphne_requests import serve_bounded_requests
 from orderengine.daphne_sockets import serve_bounded_sockets
 from orderengine.headers import BrowserHeaders
 from orderengine.stopping import Stoppable, stop_gracefully_on_signals
@@ -29,6 +30,7 @@ application = Stoppable(
         }
     )
 )
+serve_bounded_requests()
 serve_bounded_sockets()
 keep_tickets_out()
 stop_gracefully_on_signals(application)

@@ -140,6 +140,33 @@ def test_every_answer_has_the_headers_for_browsers(up: Up, path: str, policy: st
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_far_too_long_is_refused_like_any_other(up: Up, chunked: bool) -> None:
+    body = b" " * 20_000_000
+    headers = {"Content-Type": "application/json"}
+
+    answer = httpx.post(
+        f"{up.url}/api/orders/execute",
+        content=iter([body]) if chunked else body,
+        headers=headers,
+        trust_env=False,
+        timeout=20,
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+
+
+def test_an_order_may_come_in_chunks(up: Up) -> None:
+    parts = [b'{"tokenIn":"SOL","tokenOut":"USDC",', b'"amount":"1.5"}']
+    headers = {"Content-Type": "application/json"}
+
+    answer = httpx.post(
+        f"{up.url}/api/orders/execute", content=iter(parts), headers=headers, trust_env=False
+    )
+
+    assert answer.status_code == 201, answer.text
+
+
 def test_operator_can_log_in(up: Up) -> None:
     login = re.search(r"admin .* operator / (\S+)", up.output)
     assert login is not None
