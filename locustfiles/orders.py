@@ -4,8 +4,8 @@
 
 ORDERS_PER_MINUTE (100) and RUN_TIME (1m) come from the environment. Users and spawn rate follow
 from them unless given: the first order leaves at once and the rest evenly. Orders under way at the
-end are waited for. Both WebSocket times count from the sending of the POST. A host may be written
-as https://user:password@example.com.
+end are waited for. Both WebSocket times count from the sending of the POST. API_KEY, if set,
+signs in.
 """
 
 import json
@@ -78,6 +78,8 @@ events.init_command_line_parser.add_listener(set_defaults)  # type: ignore[no-un
 
 class Trader(HttpUser):
     def on_start(self) -> None:
+        if key := os.environ.get("API_KEY"):
+            self.client.headers["Authorization"] = f"Bearer {key}"
         self.due = time.monotonic()
 
     def wait_time(self) -> float:

@@ -10,19 +10,27 @@ django_application = get_asgi_application()  # before anything imports a model
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
+from orderengine.access_log import keep_tickets_out
+from orderengine.daphne_requests import serve_bounded_requests
 from orderengine.daphne_sockets import serve_bounded_sockets
+from orderengine.headers import BrowserHeaders
 from orderengine.stopping import Stoppable, stop_gracefully_on_signals
 from orders.routing import websocket_urlpatterns
 
 application = Stoppable(
     ProtocolTypeRouter(
         {
-            "http": ASGIStaticFilesHandler(django_application),
+            "http": BrowserHeaders(
+                ASGIStaticFilesHandler(django_application), settings.CORS_ALLOWED_ORIGINS
+            ),
             "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
         }
     )
 )
+serve_bounded_requests()
 serve_bounded_sockets()
+keep_tickets_out()
 stop_gracefully_on_signals(application)

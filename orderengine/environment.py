@@ -98,3 +98,31 @@ def rate(name: str, default: str) -> str | None:
     if not re.fullmatch(r"\d+(\.\d+)?(/[smh])?", text):
         raise ImproperlyConfigured(f"{name}={text!r}: expected a rate such as 20/s or 100/m")
     return text
+
+
+def allowance(name: str, default: tuple[int, int] | None) -> tuple[int, int] | None:
+    """`600/m` as (600, 60); `none` as None."""
+    seconds = {"s": 1, "m": 60, "h": 3600}
+
+    def parse(text: str) -> tuple[int, int] | None:
+        if text.strip().lower() == "none":
+            return None
+        found = re.fullmatch(r"([1-9]\d{0,5})/([smh])", text.strip())
+        if found is None:
+            raise ValueError("a number up to 999999, then /s, /m or /h")
+        return int(found[1]), seconds[found[2]]
+
+    return read(name, default, parse, "requests such as 600/m, or none")
+
+
+def origins(name: str) -> list[str]:
+    """`https://app.example.com,https://other.example.com`; never `*`."""
+
+    def parse(text: str) -> list[str]:
+        found = [part.strip() for part in text.split(",") if part.strip()]
+        for origin in found:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin):
+                raise ValueError(f"{origin} is no origin")
+        return found
+
+    return read(name, [], parse, "origins such as https://app.example.com")

@@ -43,6 +43,10 @@ ALLOWED_HOSTS = read.names(
     "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else []
 )
 API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEBUG)
+CORS_ALLOWED_ORIGINS = read.origins("CORS_ALLOWED_ORIGINS")
+# (requests, seconds), or None: no limit.
+API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEBUG else (600, 60))
+API_KEY = os.environ.get("API_KEY", "")  # of the client commands
 
 if not DEBUG:
     if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or "insecure" in SECRET_KEY:
@@ -270,7 +274,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["orders.parsing.DecimalJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.BasicAuthentication",
+        "orders.access.KeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": [
@@ -278,6 +282,7 @@ REST_FRAMEWORK = {
         if API_AUTH_REQUIRED
         else "rest_framework.permissions.AllowAny"
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["orders.access.Throttle"] if API_RATE_LIMIT else [],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "orders.parsing.AlwaysJSON",
     "UNICODE_JSON": False,  # half a surrogate in a client's text can be answered in ASCII only
     "EXCEPTION_HANDLER": "orders.problems.exception_handler",

@@ -1,42 +1,34 @@
-"""Order inspection for operators. Orders are written by the engine only: nothing is editable."""
+"""What operators see. Orders are written by the engine only; API keys are made and revoked here."""
 
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from orders import render
-from orders.models import Order, OrderEvent
+from orders import keys, render
+from orders.models import ApiKey, Order, OrderEvent
 
 admin.site.site_header = admin.site.site_title = "Order Execution Engine"
 admin.site.index_title = "Operations"
 admin.site.enable_nav_sidebar = False  # the list needs the width
 
-COLOURS = {
-    "confirmed": "#1a7f37",
-    "failed": "#cf222e",
-    "cancelled": "#6e7781",
-    "expired": "#6e7781",
-    "pending": "#9a6700",
-}
-IN_EXECUTION_COLOUR = "#0969da"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 EVENT_TABLE = (
-    '<table style="width:100%"><thead><tr><th>seq</th><th>status</th><th>attempt</th>'
+    '<table class="order-events"><thead><tr><th>seq</th><th>status</th><th>attempt</th>'
     "<th>at</th><th>after</th><th>data</th></tr></thead><tbody>{}</tbody></table>"
 )
 EVENT_ROW = (
     "<tr><td>{}</td><td>{}</td><td>{}</td>"
-    '<td style="white-space:nowrap">{}</td><td style="white-space:nowrap">{}</td>'
-    '<td style="overflow-wrap:anywhere">{}</td></tr>'
+    '<td class="time">{}</td><td class="time">{}</td><td class="order-long">{}</td></tr>'
 )
 
 
 def badge(status: str) -> SafeString:
-    colour = COLOURS.get(status, IN_EXECUTION_COLOUR)
-    return format_html('<b style="color:{}">{}</b>', colour, status)
+    return format_html('<b class="order-status {}">{}</b>', status, status)
 
 
 @admin.register(Order)
@@ -63,6 +55,9 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
         ),
         ("Engine", {"fields": ["attempt", "fence", "lease_until", "next_attempt_at", "took"]}),
     ]
+
+    class Media:
+        css = {"all": ["orders/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -116,7 +111,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
 
     @admin.display(description="transaction hash")
     def transaction(self, order: Order) -> SafeString:
-        return format_html('<span style="overflow-wrap:anywhere">{}</span>', order.tx_hash or "-")
+        return format_html('<span class="order-long">{}</span>', order.tx_hash or "-")
 
     @admin.display(description="took")
     def took(self, order: Order) -> str | None:
@@ -131,6 +126,49 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
             row(event, before) for before, event in zip(events[:1] + events, events, strict=False)
         ]
         return format_html(EVENT_TABLE, format_html_join("", EVENT_ROW, rows))
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ["prefix", "owner", "label", "created_at", "last_used_at", "revoked_at"]
+    list_select_related = ["owner"]
+    search_fields = ["=prefix", "=owner__username", "label"]
+    ordering = ["-created_at"]
+    actions = ["revoke"]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ["owner", "label"] if obj is None else self.list_display
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [] if obj is None else [name for name in self.list_display if name != "label"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # a revoked key stays, so that its prefix in a note still leads somewhere
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.new = keys.new_key()
+            obj.prefix, obj.digest = obj.new.prefix, obj.new.digest
+        super().save_model(request, obj, form, change)
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """The key itself, on this one page: a message would pass through a cookie or a row."""
+        page = "admin/orders/apikey/created.html"
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"API key {obj.prefix}",
+            "key": obj,
+            "text": obj.new.text,
+        }
+        return TemplateResponse(request, page, context)
+
+    @admin.action(description="Revoke the selected keys", permissions=["change"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
+        for key in chosen:
+            keys.revoke(key.prefix)
+            self.log_change(request, key, "revoked")
 
 
 def of_token(amount: str | None, symbol: str) -> str | None:

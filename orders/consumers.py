@@ -11,13 +11,15 @@ from typing import Any
 
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 
-from orders import connecting, intake, presence, queries
+from orders import connecting, intake, keys, limits, presence, queries
 from orders.events import Event, iso, order_group, owner_group
 from orders.hub import Bell, Inbox, hub, in_thread
+from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL, Order
 from orders.parsing import loads
-from orders.problems import Problem, problem_of
+from orders.problems import DATABASE_AWAY, Problem, problem_of
 from orders.serializers import FRAMES
 
 log = structlog.get_logger(__name__)
@@ -61,7 +63,11 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.number = presence.opened()
         self.start(self.farewell(self.scope["shutdown"]))  # type: ignore[typeddict-item]
         try:
-            self.owner_id = await connecting.authenticate(self.scope)
+            self.caller = await connecting.authenticate(self.scope)
+            self.owner_id = self.caller.owner_id
+            self.trusted_until = self.now() + TRUST_SECONDS
+            self.bucket = limits.bucket_of(self.caller, connecting.address(self.scope))
+            await self.spend()
             wanted = connecting.subscription(self.scope)
             await self.say(type="hello", protocol=PROTOCOL, serverTime=iso(datetime.now(UTC)))
             self.start(self.pump(), self.heartbeat())
@@ -104,6 +110,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                await self.check_caller()
+            except DATABASE_AWAY as error:  # who signed in stays until it can be asked
+                log.warning("socket.unchecked", error=str(error).strip())
+            except Problem as problem:
+                await self.refuse(problem)
+                return
             await self.say(type="heartbeat", timestamp=iso(datetime.now(UTC)))
 
     # What the client says -----------------------------------------------------------------------
@@ -115,14 +128,33 @@ class OrderConsumer(AsyncWebsocketConsumer):
         request_id: Any = None
         try:
             frame = self.parse(text_data)
+            await self.check_caller()
             request_id = frame.get("requestId")
             handle: Callable[[dict[str, Any]], Awaitable[None]] = getattr(
                 self, "on_" + frame["type"].replace(".", "_")
             )
             await handle(frame)
         except Exception as error:  # problem_of() logs what is a fault of ours
-            answer = problem_of(error).as_frame()
+            problem = problem_of(error)
+            if problem.status == 401:
+                await self.refuse(problem)
+                return
+            answer = problem.as_frame()
             await self.say(**answer, **({"inReplyTo": request_id} if request_id else {}))
+
+    async def check_caller(self) -> None:
+        """Raises Problem once the key this socket was opened with is revoked."""
+        if self.now() >= self.trusted_until:
+            await in_thread(keys.check_still_good, self.caller)
+            self.trusted_until = self.now() + TRUST_SECONDS
+
+    async def spend(self) -> None:
+        """Raises Problem where the caller has asked too often."""
+        if settings.API_RATE_LIMIT is not None:
+            await in_thread(limits.spend, self.bucket)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def parse(self, text: str | None) -> dict[str, Any]:
         try:
@@ -160,6 +192,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.say(type="ack", action="unsubscribe", orderId=frame["orderId"])
 
     async def on_order_submit(self, frame: dict[str, Any]) -> None:
+        await self.spend()
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
             if self.closing:
                 return  # nobody would hear of this order: it is not placed
@@ -171,6 +204,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.replay(placed.order_id, 0)
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
+        await self.spend()
         order: Order = await in_thread(self.own_order, frame["orderId"])
         await in_thread(intake.withdraw, order)
         status = {"orderId": order.id, "status": order.status}

@@ -252,3 +252,30 @@ class Tally(models.Model):
     kind = models.CharField(max_length=16)  # "placed", or a terminal status
     shard = models.PositiveSmallIntegerField()
     count = models.BigIntegerField()
+
+
+class ApiKey(models.Model):
+    """What a program signs in with. The key itself is not kept: `keys.py` makes and checks it."""
+
+    prefix = models.CharField(max_length=8, unique=True, help_text="the part that is shown")
+    digest = models.CharField(max_length=64, editable=False)  # SHA-256 of the whole key, in hex
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    label = models.CharField(max_length=64, blank=True, help_text="what it is for")
+    created_at = models.DateTimeField(db_default=Now())
+    last_used_at = models.DateTimeField(null=True, help_text="to the minute")
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return self.prefix
+
+
+class Ticket(models.Model):
+    """Opens one WebSocket, once, for a browser: it cannot send an Authorization header."""
+
+    digest = models.CharField(primary_key=True, max_length=64)  # SHA-256 of the ticket, in hex
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, db_index=False)
+    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, db_index=False)
+    expires_at = models.DateTimeField(db_index=True)

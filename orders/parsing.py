@@ -12,23 +12,42 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_DEPTH = 32
 
 
 def loads(text: bytes | str) -> Any:
     """JSON with exact decimals. Raises ValueError with a sentence for the client."""
     try:
-        return json.loads(
+        value = json.loads(
             text,
             parse_float=Decimal,
             parse_constant=refuse_constant,
             object_pairs_hook=without_duplicates,
         )
+        refuse_depth(value)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     except InvalidOperation:
         raise ValueError("a number's exponent is out of range") from None
     except UnicodeDecodeError:
         raise ValueError("the JSON is not UTF-8") from None
+    return value
+
+
+def refuse_depth(value: Any) -> None:
+    """What the parser itself bears depends on the release of Python."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in members(outer)]
+        if not level:
+            return
+    raise ValueError("the JSON is nested too deeply")
+
+
+def members(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def refuse_constant(name: str) -> Never:

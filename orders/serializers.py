@@ -217,5 +217,6 @@ FRAMES: dict[str, type[Strict]] = {
 class SocketQuerySerializer(Strict):
     """The query of the WebSocket's address."""
 
+    ticket = serializers.CharField(max_length=64, required=False)
     orderId = serializers.CharField(max_length=64, required=False)
     afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)

@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from orders import health, intake, presence, queries, render
+from orders import health, intake, presence, queries, render, tickets
+from orders.access import caller_of
 from orders.models import Order
 from orders.problems import FieldError, Problem
 from orders.serializers import (
@@ -119,6 +120,14 @@ class QuotesView(APIView):
         return Response(intake.quote(request.data))
 
 
+class TicketsView(APIView):
+    """For a browser, whose WebSocket cannot send an Authorization header."""
+
+    def post(self, request: Request) -> Response:
+        ticket = tickets.issue(caller_of(request))
+        return Response(ticket.as_json(), status=201, headers={"Cache-Control": "no-store"})
+
+
 class StatsView(APIView):
     def get(self, request: Request) -> Response:
         sockets = {"connections": presence.connections()}
@@ -126,10 +135,11 @@ class StatsView(APIView):
 
 
 class HealthView(APIView):
-    """Served without a key: load balancers have none."""
+    """Served without a key, as often as asked for: load balancers have none."""
 
     authentication_classes: list[Any] = []
     permission_classes = [AllowAny]
+    throttle_classes: list[Any] = []
     checks: dict[str, health.Check] = {}
 
     def get(self, request: Request) -> Response:

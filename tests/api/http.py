@@ -1,6 +1,5 @@
 """How the tests speak HTTP, and what every refusal must look like."""
 
-import base64
 import json
 from typing import Any
 
@@ -8,7 +7,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from orders import database
+from orders import database, keys
 
 EXECUTE = "/api/orders/execute"
 ORDER_ID = r"ord_\d{13}_[a-z0-9]{10}"
@@ -65,6 +64,6 @@ def stored_orders() -> list[str]:
     return [row["id"] for row in database.rows("SELECT id FROM orders_order ORDER BY id", {})]
 
 
-def basic(user: User) -> str:
-    """An Authorization header."""
-    return "Basic " + base64.b64encode(f"{user.username}:{PASSWORD}".encode()).decode()
+def bearer(user: User) -> str:
+    """An Authorization header with a new key of the user."""
+    return f"Bearer {keys.create(user.pk)}"

@@ -12,7 +12,7 @@ from django.test import Client
 
 from dex import tokens
 from orders import database, execution, placement
-from tests.api.http import basic, execute, order_body, placed, pointers, problem, stored_orders
+from tests.api.http import bearer, execute, order_body, placed, pointers, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -159,7 +159,7 @@ def test_of_twenty_different_orders_with_one_id_one_wins() -> None:
 def test_two_owners_may_use_the_same_id(client: Client, alice: User, bob: User) -> None:
     body = order_body(clientOrderId="once")
 
-    ids = {placed(client, body, Authorization=basic(user)) for user in (alice, bob)}
+    ids = {placed(client, body, Authorization=bearer(user)) for user in (alice, bob)}
     ids.add(placed(client, body))
 
     assert stored_orders() == sorted(ids)

@@ -4,13 +4,22 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tests.api.http import EXECUTE, basic, execute, order_body, placed, post, problem, stored_orders
+from tests.api.http import (
+    EXECUTE,
+    bearer,
+    execute,
+    order_body,
+    placed,
+    post,
+    problem,
+    stored_orders,
+)
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def as_user(user: User | None) -> dict[str, str]:
-    return {"Authorization": basic(user)} if user else {}
+    return {"Authorization": bearer(user)} if user else {}
 
 
 def test_the_owner_reads_lists_and_cancels_it(client: Client, alice: User) -> None:
@@ -75,11 +84,12 @@ def test_where_keys_are_required_everything_but_health_needs_one(client: Client)
         client.post(f"{order}/cancel"),
         post(client, "/api/quotes", order_body()),
         client.get("/api/orders/stats"),
+        post(client, "/api/tickets", {}),
     ]
 
     for answer in answers:
         problem(answer, 401, "NOT_AUTHENTICATED")
-        assert answer["WWW-Authenticate"].startswith("Basic")
+        assert answer["WWW-Authenticate"].startswith("Bearer")
     assert stored_orders() == []
     assert client.get("/health/live").status_code == 200
 

@@ -10,7 +10,7 @@ from django.test import Client
 from psycopg_pool import PoolTimeout
 
 from orders import database, placement, queries, views
-from tests.api.http import EXECUTE, basic, execute, placed, post, problem, stored_orders
+from tests.api.http import EXECUTE, execute, placed, post, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -146,29 +146,6 @@ def test_a_statement_cut_off_by_its_timeout_may_be_repeated_later(
     monkeypatch.setattr(placement, "place_order", held)
 
     problem(execute(client), 503)
-
-
-def test_credentials_of_nobody_are_refused(client: Client) -> None:
-    nobody = basic(User(username="nobody"))
-
-    response = client.get("/api/orders", headers={"Authorization": nobody})
-
-    problem(response, 401, "NOT_AUTHENTICATED")
-    assert response["WWW-Authenticate"].startswith("Basic")
-
-
-@pytest.mark.parametrize("header", ["Basic", "Basic !", "Basic YQ==", "Basic a b"])
-def test_malformed_credentials_are_refused(client: Client, header: str) -> None:
-    problem(client.get("/api/orders", headers={"Authorization": header}), 401, "NOT_AUTHENTICATED")
-
-
-def test_credentials_with_a_nul_are_refused(client: Client) -> None:
-    nul = basic(User(username="a\0b"))
-
-    response = client.get("/api/orders", headers={"Authorization": nul})
-
-    assert response.status_code in {400, 401}
-    problem(response, response.status_code)
 
 
 def test_a_session_alone_does_not_place_an_order_from_another_page(

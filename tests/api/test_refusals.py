@@ -250,6 +250,11 @@ def test_a_deep_value_is_refused_at_any_depth(client: Client, field: str, depth:
     refused(client, one(field, "[" * depth + "]" * depth))
 
 
+@pytest.mark.parametrize(("depth", "word"), [(31, "tokenIn"), (32, "nested too deeply")])
+def test_a_body_is_nested_32_deep_at_most(client: Client, depth: int, word: str) -> None:
+    assert word in refused(client, one("tokenIn", "[" * depth + "]" * depth))["detail"]
+
+
 def test_a_field_given_twice_is_refused(client: Client) -> None:
     body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":1,"amount":2}'
 

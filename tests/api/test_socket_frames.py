@@ -14,7 +14,7 @@ from orderengine.asgi import application
 from orders import execution, intake, parsing
 from orders.consumers import OrderConsumer
 from tests import factories
-from tests.api.http import ORDER_ID, TIMESTAMP, basic, order_body, stored_orders
+from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -33,7 +33,7 @@ async def socket(connect: Connect) -> Socket:
 @pytest.fixture
 async def hers(connect: Connect, alice: User) -> Socket:
     """A socket of a new user: nothing of the test before reaches its `scope: all`."""
-    opened = await connect(Authorization=basic(alice))
+    opened = await connect(Authorization=bearer(alice))
     await opened.hello()
     return opened
 

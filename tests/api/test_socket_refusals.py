@@ -2,19 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import Client
 
-from orders import database, execution, hub, presence
+from orders import database, execution, presence
 from tests import factories
-from tests.api.http import basic, order_body
+from tests.api.http import bearer, order_body
 from tests.api.sockets import Socket, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -104,33 +102,10 @@ async def test_where_keys_are_required_nobody_is_4401(connect: Connect) -> None:
     await refused_frame(socket, 401, 4401)
 
 
-@pytest.mark.parametrize(
-    "scheme", ["Bearer x", "Basic", "Basic !!", "Basic YQ==", "Basic /w==", ""]
-)
-async def test_malformed_credentials_are_4401(connect: Connect, scheme: str) -> None:
-    socket = await connect(Authorization=scheme)
-
-    await refused_frame(socket, 401, 4401)
-
-
-async def test_a_wrong_password_is_4401(connect: Connect, alice: User) -> None:
-    socket = await connect(Authorization="Basic YWxpY2U6d3Jvbmc=")  # alice:wrong
-
-    await refused_frame(socket, 401, 4401)
-
-
-async def test_credentials_with_a_nul_are_refused(connect: Connect) -> None:
-    socket = await connect(Authorization=basic(User(username="a\0b")))
-
-    frame = await socket.receive()
-    assert (frame["type"], frame["status"] in {400, 401}) == ("error", True), frame
-    assert await socket.close_code() == 4000 + frame["status"]
-
-
 @pytest.mark.usefixtures("auth_required")
 async def test_the_owner_follows_the_order(connect: Connect, alice: User) -> None:
     order_id = await place(owner_id=alice.pk)
-    socket = await connect(f"?orderId={order_id}", Authorization=basic(alice))
+    socket = await connect(f"?orderId={order_id}", Authorization=bearer(alice))
     await socket.hello()
     await asyncio.to_thread(execution.execute_order, order_id)
 
@@ -155,7 +130,7 @@ async def test_somebody_else_s_order_is_4404(
     connect: Connect, alice: User, bob: User, somebody: str
 ) -> None:
     order_id = await place(owner_id=alice.pk)
-    headers = {"Authorization": basic(bob)} if somebody == "another user" else {}
+    headers = {"Authorization": bearer(bob)} if somebody == "another user" else {}
 
     await refused_frame(await connect(f"?orderId={order_id}", **headers), 404, 4404)
 
@@ -167,7 +142,7 @@ async def test_somebody_else_s_order_is_4404(
 
 
 async def test_all_orders_are_those_of_the_owner(connect: Connect, alice: User, bob: User) -> None:
-    socket = await connect(Authorization=basic(alice))
+    socket = await connect(Authorization=bearer(alice))
     await socket.hello()
     await socket.send(type="subscribe", scope="all")
     await socket.receive()
@@ -181,7 +156,7 @@ async def test_all_orders_are_those_of_the_owner(connect: Connect, alice: User, 
 
 
 async def test_an_order_submitted_is_the_socket_s_owner_s(connect: Connect, alice: User) -> None:
-    socket = await connect(Authorization=basic(alice))
+    socket = await connect(Authorization=bearer(alice))
     await socket.hello()
 
     await socket.send(type="order.submit", order=order_body())
@@ -202,33 +177,6 @@ async def test_while_postgresql_is_away_a_socket_is_told_to_come_again(
     with monkeypatch.context() as patched:
         patched.setattr(database, "rows", away)
         await refused_frame(await connect(f"?orderId={order_id}"), 503, 1013)
-
-
-async def test_credentials_are_checked_after_postgresql_was_restarted(
-    connect: Connect, alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with ThreadPoolExecutor(1) as one_thread:
-        monkeypatch.setattr(hub, "_threads", one_thread)
-        await (await connect(Authorization=basic(alice))).hello()
-        await hub.in_thread(end_backend_of_this_thread)
-
-        first, second = [await connect(Authorization=basic(alice)) for _ in range(2)]
-
-        await first.receive()  # may be told to come again
-        frame = await second.receive()
-        await hub.in_thread(close_connection_of_this_thread)
-    assert frame["type"] == "hello", frame
-
-
-def close_connection_of_this_thread() -> None:
-    connection.close()
-
-
-def end_backend_of_this_thread() -> None:
-    """As a restart of PostgreSQL does to the connection that Django keeps for the thread."""
-    if connection.connection is not None:
-        pid = connection.connection.info.backend_pid
-        database.rows("SELECT pg_terminate_backend(%(pid)s, 5000) AS ended", {"pid": pid})
 
 
 async def test_an_open_socket_is_counted_until_it_closes(connect: Connect) -> None:

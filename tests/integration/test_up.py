@@ -120,6 +120,53 @@ def test_banner_tells_where_everything_is_and_its_curl_line_works(up: Up) -> Non
     assert '"status":"pending"' in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("path", "policy"),
+    [
+        ("/health/live", "default-src 'none'"),
+        ("/nope", "default-src 'none'"),
+        ("/admin/login/", "default-src 'self'"),
+        ("/static/orders/admin.css", "default-src 'none'"),
+        ("/static/admin/css/base.css", "default-src 'none'"),
+    ],
+)
+def test_every_answer_has_the_headers_for_browsers(up: Up, path: str, policy: str) -> None:
+    answer = httpx.get(up.url + path, trust_env=False, headers={"Origin": "https://evil.example"})
+
+    assert answer.status_code == (404 if path == "/nope" else 200)
+    assert answer.headers["Content-Security-Policy"].startswith(policy)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_far_too_long_is_refused_like_any_other(up: Up, chunked: bool) -> None:
+    body = b" " * 20_000_000
+    headers = {"Content-Type": "application/json"}
+
+    answer = httpx.post(
+        f"{up.url}/api/orders/execute",
+        content=iter([body]) if chunked else body,
+        headers=headers,
+        trust_env=False,
+        timeout=20,
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+
+
+def test_an_order_may_come_in_chunks(up: Up) -> None:
+    parts = [b'{"tokenIn":"SOL","tokenOut":"USDC",', b'"amount":"1.5"}']
+    headers = {"Content-Type": "application/json"}
+
+    answer = httpx.post(
+        f"{up.url}/api/orders/execute", content=iter(parts), headers=headers, trust_env=False
+    )
+
+    assert answer.status_code == 201, answer.text
+
+
 def test_operator_can_log_in(up: Up) -> None:
     login = re.search(r"admin .* operator / (\S+)", up.output)
     assert login is not None

@@ -62,6 +62,28 @@ def test_production_is_closed_by_default(nowhere: dict[str, str]) -> None:
     assert made["CELERY_BROKER_URL"] == PRODUCTION["REDIS_URL"]
 
 
+def test_production_limits_each_key_and_development_nobody(nowhere: dict[str, str]) -> None:
+    production = settings({**nowhere, **PRODUCTION})
+    development = settings(nowhere)
+
+    assert production["API_RATE_LIMIT"] == (600, 60)
+    assert production["REST_FRAMEWORK"]["DEFAULT_THROTTLE_CLASSES"] == ["orders.access.Throttle"]
+    assert development["API_RATE_LIMIT"] is None
+    assert development["REST_FRAMEWORK"]["DEFAULT_THROTTLE_CLASSES"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("5/s", (5, 1)), ("9/h", (9, 3600)), ("none", None), ("", (600, 60))]
+)
+def test_the_rate_limit_is_set_as_text(
+    nowhere: dict[str, str], text: str, limit: tuple[int, int] | None
+) -> None:
+    made = settings({**nowhere, **PRODUCTION, "API_RATE_LIMIT": text})
+
+    assert made["API_RATE_LIMIT"] == limit
+    assert bool(made["REST_FRAMEWORK"]["DEFAULT_THROTTLE_CLASSES"]) is (limit is not None)
+
+
 def test_with_both_urls_and_nothing_else_said_it_is_production(nowhere: dict[str, str]) -> None:
     assert settings({**nowhere, **without(PRODUCTION, "DEBUG")})["DEBUG"] is False
 
@@ -126,6 +148,13 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("DEX_FAULTS", "explosion=0.1"),
         ("DEX_FAULTS", "orca.rejected=0.1"),
         ("API_AUTH_REQUIRED", "perhaps"),
+        ("CORS_ALLOWED_ORIGINS", "*"),
+        ("CORS_ALLOWED_ORIGINS", "app.example.com"),
+        ("CORS_ALLOWED_ORIGINS", "https://app.example.com/"),
+        ("API_RATE_LIMIT", "600"),
+        ("API_RATE_LIMIT", "0/m"),
+        ("API_RATE_LIMIT", "600/d"),
+        ("API_RATE_LIMIT", "many"),
         ("DATABASE_URL", "junk"),
         ("DATABASE_URL", "postgres://orders@db.example.com:port/orders"),
         ("REDIS_URL", "junk"),

@@ -131,7 +131,7 @@ def banner(env: Mapping[str, str], flower_port: int) -> str:
     """Where everything is, and two lines to paste."""
     user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
     login = f"{user} / {password}  (development only)"
-    auth = f"-u {user}:{password} " if settings.API_AUTH_REQUIRED else ""
+    key = ' -H "Authorization: Bearer $API_KEY"' if settings.API_AUTH_REQUIRED else ""
     body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":"1.5","slippage":0.01}'
     lines = [
         "",
@@ -140,23 +140,28 @@ def banner(env: Mapping[str, str], flower_port: int) -> str:
         f"Flower   http://{HOST}:{flower_port}/    {login}" if flower_port else "",
         f"health   {base_url()}/health",
         "",
+        *(
+            ["make a key:", f"  export API_KEY=$({manage_line(f'apikey create {user}')})"]
+            if key
+            else []
+        ),
         "place an order:",
-        f"  curl -s {auth}{base_url()}/api/orders/execute"
+        f"  curl -s {base_url()}/api/orders/execute{key}"
         f" -H 'Content-Type: application/json' -d '{body}'",
         "follow it:",
-        f"  {watch_line()}",
+        f"  {manage_line('watch <orderId>')}",
         "",
     ]
     return "\n".join(lines)
 
 
-def watch_line() -> str:
-    """The command that follows an order of this stack, as typed in the project's folder."""
+def manage_line(arguments: str) -> str:
+    """A command of this stack, as typed in the project's folder."""
     python = Path(sys.executable)
     if python.is_relative_to(settings.BASE_DIR):
         python = python.relative_to(settings.BASE_DIR)
     changed = [f"{name}={os.environ[name]} " for name in ("DATA_DIR", "PORT") if name in os.environ]
-    return f"{''.join(changed)}{python} manage.py watch <orderId>"
+    return f"{''.join(changed)}{python} manage.py {arguments}"
 
 
 def prepare_database(env: Mapping[str, str]) -> None:

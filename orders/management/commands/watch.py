@@ -1,4 +1,7 @@
-"""`manage.py watch [orderId]`: the events of an order, or of all, one line each as they arrive."""
+"""`manage.py watch [orderId]`: the events of an order, or of all, one line each as they arrive.
+
+Signs in with API_KEY, where that is set.
+"""
 
 import json
 import sys
@@ -32,7 +35,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--url",
             default=f"http://127.0.0.1:{settings.PORT}",
-            help="of the engine, such as https://user:password@example.com (default %(default)s)",
+            help="of the engine, such as https://orders.example.com (default %(default)s)",
         )
 
     def handle(self, *_: Any, url: str, **options: Any) -> None:
@@ -67,7 +70,9 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
 
 
 def open_socket(address: str) -> ClientConnection:
-    return connect(address, proxy=None, close_timeout=1)
+    key = settings.API_KEY
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return connect(address, proxy=None, close_timeout=1, additional_headers=headers)
 
 
 def reopen_socket(address: str) -> ClientConnection:

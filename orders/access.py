@@ -1,0 +1,33 @@
+"""DRF's hooks: how a REST request signs in, and how often it may come."""
+
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from orders import keys, limits
+from orders.keys import Caller
+
+
+def caller_of(request: Request) -> Caller:
+    user: Any = request.user
+    return user if isinstance(user, Caller) else Caller(user.pk)
+
+
+class KeyAuthentication(BaseAuthentication):
+    def authenticate(self, request: Request) -> tuple[Caller, None] | None:
+        """None without an Authorization header: then a session may do. Raises Problem."""
+        authorization = request.headers.get("Authorization")
+        return None if authorization is None else (keys.caller_of(authorization), None)
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class Throttle(BaseThrottle):
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Raises Problem where not; DRF puts the view's `headers` on every answer of it."""
+        bucket = limits.bucket_of(caller_of(request), request.META.get("REMOTE_ADDR"))
+        view.headers.update(limits.spend(bucket))
+        return True

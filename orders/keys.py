@@ -1,0 +1,140 @@
+"""API keys: `oee_<prefix>_<secret>`. Only the prefix and a hash are stored.
+
+The secret has 256 random bits: nobody finds it by trying, so a fast hash is enough.
+"""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+
+from orders import database
+from orders.models import ALPHABET
+from orders.problems import Problem
+
+FORM = re.compile(r"oee_([a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
+# A key that was good is good for so long without asking: this late a revocation takes effect.
+TRUST_SECONDS = 2.0
+MOST_TRUSTED = 10_000
+
+CREATE = """
+INSERT INTO orders_apikey (prefix, digest, owner_id, label)
+VALUES (%(prefix)s, %(digest)s, %(owner_id)s, %(label)s)
+RETURNING prefix
+"""
+# The comparison that decides is in check_key(); this one only tells whose `last_used_at` it is.
+FIND = """
+WITH used AS (
+    UPDATE orders_apikey SET last_used_at = now()
+    WHERE prefix = %(prefix)s AND digest = %(digest)s AND revoked_at IS NULL
+      AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+)
+SELECT k.id, k.digest, k.owner_id
+FROM orders_apikey k JOIN auth_user u ON u.id = k.owner_id
+WHERE k.prefix = %(prefix)s AND k.revoked_at IS NULL AND u.is_active
+"""
+STILL_GOOD = """
+SELECT 1 AS good FROM auth_user u WHERE u.id = %(owner_id)s AND u.is_active
+AND (%(key_id)s::bigint IS NULL OR EXISTS (
+    SELECT 1 FROM orders_apikey k WHERE k.id = %(key_id)s::bigint AND k.revoked_at IS NULL
+))
+"""
+REVOKE = """
+UPDATE orders_apikey SET revoked_at = coalesce(revoked_at, now()) WHERE prefix = %(prefix)s
+RETURNING prefix
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a user, by a key or a session; nobody (None) where development lets everyone in.
+
+    It is what DRF's permissions and views know as `request.user`.
+    """
+
+    owner_id: int | None
+    key_id: int | None = None
+
+    @property
+    def pk(self) -> int | None:
+        return self.owner_id
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self.owner_id is not None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewKey:
+    """A key that is not stored yet. `text` is for its owner only."""
+
+    text: str
+    prefix: str
+    digest: str
+
+
+_trusted: dict[str, tuple[float, Caller]] = {}  # by digest: until when, and who it is
+
+
+def new_key() -> NewKey:
+    prefix = "".join(secrets.choice(ALPHABET) for _ in range(8))
+    text = f"oee_{prefix}_{secrets.token_urlsafe(32)}"
+    return NewKey(text, prefix, digest_of(text))
+
+
+def digest_of(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+def create(owner_id: int, label: str = "") -> str:
+    """The new key: the only time that it can be read."""
+    key = new_key()
+    values = {"prefix": key.prefix, "digest": key.digest, "owner_id": owner_id, "label": label}
+    database.row(CREATE, values)
+    return key.text
+
+
+def revoke(prefix: str) -> bool:
+    """Whether there is such a key."""
+    return database.row(REVOKE, {"prefix": prefix}) is not None
+
+
+def caller_of(authorization: str) -> Caller:
+    """Of an Authorization header, over HTTP or WebSocket.
+
+    Raises Problem, psycopg.OperationalError.
+    """
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not (form := FORM.fullmatch(text.strip())):
+        raise not_authenticated("An Authorization header is to be `Bearer oee_…`, an API key.")
+    digest = digest_of(form[0])
+    until, caller = _trusted.get(digest, (0.0, None))
+    if caller is not None and time.monotonic() < until:
+        return caller
+    caller = check_key(form[1], digest)
+    if len(_trusted) >= MOST_TRUSTED:
+        _trusted.clear()
+    _trusted[digest] = time.monotonic() + TRUST_SECONDS, caller
+    return caller
+
+
+def check_key(prefix: str, digest: str) -> Caller:
+    found = database.row(FIND, {"prefix": prefix, "digest": digest})
+    if found is None or not secrets.compare_digest(found["digest"], digest):
+        raise not_authenticated("The API key is unknown or revoked.")
+    return Caller(found["owner_id"], found["id"])
+
+
+def check_still_good(caller: Caller) -> None:
+    """Raises Problem once the key is revoked or its owner may not sign in any more."""
+    if caller.owner_id is None:
+        return
+    values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
+    if database.row(STILL_GOOD, values) is None:
+        raise not_authenticated("The sign-in of this socket is no longer good.")
+
+
+def not_authenticated(detail: str) -> Problem:
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(status=401, code="NOT_AUTHENTICATED", detail=detail, headers=headers)

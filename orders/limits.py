@@ -1,0 +1,119 @@
+"""How often a caller may ask: a bucket for each in Redis, shared by all web processes.
+
+A bucket holds as many requests as API_RATE_LIMIT names and fills at that rate. Redis keeps the time
+at which it will be full (the generic cell rate algorithm), by its own clock. Nobody is refused, and
+nobody waits, while Redis is away.
+"""
+
+import math
+import time
+
+import redis
+import structlog
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from orders.keys import Caller
+from orders.once import once
+from orders.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+# Connecting and asking may each take so long, and no retry: 0.2 s in all.
+REDIS_SECONDS = 0.1
+# After Redis failed, one call in so many seconds tries it; the others do not wait.
+PAUSE_SECONDS = 5.0
+
+# Microseconds. ARGV: of one request, of a whole bucket, the number of requests.
+# Returns whether they are granted, what is left, until the bucket is full, until they would be.
+SPEND = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local each, whole, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local then_full_at = full_at + each * count
+local room = whole - (then_full_at - now)
+if room < 0 then
+    return {0, math.floor((whole - (full_at - now)) / each), full_at - now, -room}
+end
+redis.call('SET', KEYS[1], string.format('%.0f', then_full_at),
+           'PX', math.ceil((then_full_at - now) / 1000))
+return {1, math.floor(room / each), then_full_at - now, 0}
+"""
+
+
+class Breaker:
+    """Open after a failure: then one call each PAUSE_SECONDS is let through, to see."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.next_try = 0.0
+
+    def lets_through(self) -> bool:
+        if self.failed:
+            if time.monotonic() < self.next_try:
+                return False
+            self.next_try = time.monotonic() + PAUSE_SECONDS
+        return True
+
+    def record(self, *, failed: bool) -> None:
+        self.failed = failed
+        self.next_try = time.monotonic() + PAUSE_SECONDS
+
+
+breaker = Breaker()
+
+
+@once
+def client() -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        protocol=2,
+        socket_connect_timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def bucket_of(caller: Caller, address: str | None) -> str:
+    """A key's own, or its user's where a session asks, or the address's where nobody signed in."""
+    if caller.key_id is not None:
+        return f"key.{caller.key_id}"
+    if caller.owner_id is not None:
+        return f"user.{caller.owner_id}"
+    return f"address.{address}"
+
+
+def spend(bucket: str, count: int = 1) -> dict[str, str]:
+    """Take so many requests out of a bucket; what the answer is to say about it, as headers.
+
+    Raises Problem when there are not so many.
+    """
+    if settings.API_RATE_LIMIT is None or not breaker.lets_through():
+        return {}
+    most, seconds = settings.API_RATE_LIMIT
+    whole = seconds * 1_000_000
+    argv = [whole // most, whole, min(count, most)]
+    try:
+        granted, left, full_in, wait = client().eval(SPEND, 1, f"limit:{bucket}", *argv)
+    except redis.RedisError as error:
+        breaker.record(failed=True)
+        log.warning("limits.redis_away", error=repr(error))
+        return {}
+    breaker.record(failed=False)
+    headers = {
+        "RateLimit-Limit": str(most),
+        "RateLimit-Remaining": str(left),
+        "RateLimit-Reset": str(whole_seconds(full_in)),
+    }
+    if granted:
+        return headers
+    again = str(max(1, whole_seconds(wait)))
+    detail = f"More than {most} requests in {seconds} s: the next may be made in {again} s."
+    headers["Retry-After"] = again
+    raise Problem(status=429, code="TOO_MANY_REQUESTS", detail=detail, headers=headers)
+
+
+def whole_seconds(microseconds: int) -> int:
+    return math.ceil(microseconds / 1_000_000)

@@ -1,0 +1,200 @@
+"""Rate limits: each key its bucket, and nobody waits for a Redis that is away."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+from django.contrib.auth.models import User
+from django.test import Client
+from pytest_django import Settings
+from rest_framework.views import APIView
+
+from orders import limits
+from orders.access import Throttle
+from orders.keys import Caller
+from orders.problems import Problem
+from tests.api.http import bearer, execute, order_body, problem, stored_orders
+from tests.api.sockets import Socket, refusal
+
+pytestmark = pytest.mark.usefixtures("no_orders", "three_a_minute")
+
+CLIENT = limits.client
+Connect = Callable[..., Awaitable[Socket]]
+# Far more than a check costs on a busy machine, far less than a second.
+SLACK = 0.15
+
+
+@pytest.fixture
+def three_a_minute(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As settings have it where API_RATE_LIMIT is set; test_settings.py checks that they do."""
+    settings.API_RATE_LIMIT = (3, 60)
+    monkeypatch.setattr(APIView, "throttle_classes", [Throttle])
+    monkeypatch.setattr(limits, "breaker", limits.Breaker())
+    use_redis(monkeypatch, settings.REDIS_URL, socket_timeout=5)  # however busy the machine is
+    for key in limits.client().scan_iter("limit:*"):
+        limits.client().delete(key)
+
+
+@pytest.fixture
+def hanging_redis(three_a_minute: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It takes connections and says nothing, as one that is stopped does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        use_redis(monkeypatch, url)
+        yield
+
+
+def use_redis(monkeypatch: pytest.MonkeyPatch, url: str, **changes: Any) -> None:
+    options = CLIENT().connection_pool.connection_kwargs
+    kept = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "retry")}
+    other = redis.Redis.from_url(url, **{**kept, **changes})
+    monkeypatch.setattr(limits, "client", lambda: other)
+
+
+def granted(bucket: str, count: int = 1) -> bool:
+    try:
+        limits.spend(bucket, count)
+    except Problem:
+        return False
+    return True
+
+
+def test_past_the_limit_requests_are_429_until_some_time_has_passed(
+    client: Client, alice: User
+) -> None:
+    header = bearer(alice)
+    answers = [execute(client, Authorization=header) for _ in range(5)]
+
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 429, 429]
+    assert [answer["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0", "0"]
+    assert {answer["RateLimit-Limit"] for answer in answers} == {"3"}
+    assert 55 <= int(answers[2]["RateLimit-Reset"]) <= 60
+    problem(answers[3], 429, "TOO_MANY_REQUESTS")
+    assert 15 <= int(answers[3]["Retry-After"]) <= 20
+    assert len(stored_orders()) == 3
+
+
+def test_a_refusal_counts_and_says_what_is_left(client: Client, alice: User) -> None:
+    answer = execute(client, {}, Authorization=bearer(alice))
+
+    problem(answer, 400)
+    assert answer["RateLimit-Remaining"] == "2"
+
+
+def test_each_key_and_each_address_has_its_own_bucket(client: Client, alice: User) -> None:
+    headers = [{"Authorization": bearer(alice)} for _ in range(2)]
+    for _ in range(3):
+        client.get("/api/orders", headers=headers[0])
+
+    assert client.get("/api/orders", headers=headers[0]).status_code == 429
+    assert client.get("/api/orders", headers=headers[1]).status_code == 200
+    assert client.get("/api/orders").status_code == 200
+    others = {client.get("/api/orders", REMOTE_ADDR="192.0.2.1").status_code for _ in range(3)}
+    assert others == {200}
+    assert client.get("/api/orders", REMOTE_ADDR="192.0.2.1").status_code == 429
+
+
+def test_a_session_counts_as_its_user() -> None:
+    assert limits.bucket_of(Caller(7), "192.0.2.1") == "user.7"
+
+
+def test_health_is_asked_as_often_as_one_likes(client: Client) -> None:
+    answers = [client.get("/health/live") for _ in range(6)]
+
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_a_bucket_fills_again_at_its_rate(settings: Settings) -> None:
+    settings.API_RATE_LIMIT = (5, 5)
+    assert [granted("x") for _ in range(6)] == [True] * 5 + [False]
+
+    deadline = time.monotonic() + 3
+    while not granted("x"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not granted("x")
+
+
+def test_many_at_once_are_counted_one_by_one(settings: Settings) -> None:
+    settings.API_RATE_LIMIT = (20, 3600)
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(granted, ["x"] * 60))
+
+    assert outcomes.count(True) == 20
+
+
+def test_several_may_be_taken_at_once_but_a_whole_bucket_at_most() -> None:
+    assert granted("x", 2)
+    assert not granted("x", 2)
+    assert granted("x", 1)
+    assert granted("y", 100)
+    assert not granted("y", 1)
+
+
+async def test_new_sockets_count(connect: Connect, alice: User) -> None:
+    header = bearer(alice)
+    for _ in range(3):
+        await (await connect(Authorization=header)).hello()
+
+    fourth = await connect(Authorization=header)
+
+    await refusal(fourth, 429, "TOO_MANY_REQUESTS")
+    assert await fourth.close_code() == 4429
+
+
+async def test_orders_submitted_on_a_socket_count_and_the_socket_stays(
+    connect: Connect, alice: User
+) -> None:
+    one = await connect(Authorization=bearer(alice))
+    await one.hello()
+
+    for number in range(2):
+        await one.send(type="order.submit", requestId=str(number), order=order_body())
+        assert (await one.receive())["type"] == "ack"
+        await one.receive()
+    await one.send(type="order.submit", requestId="2", order=order_body())
+
+    assert (await refusal(one, 429, "TOO_MANY_REQUESTS"))["inReplyTo"] == "2"
+    assert len(await asyncio.to_thread(stored_orders)) == 2
+    await one.until_pong()
+
+
+@pytest.mark.usefixtures("hanging_redis")
+def test_a_redis_that_hangs_holds_up_one_request_and_refuses_none(client: Client) -> None:
+    begun = time.monotonic()
+    assert execute(client).status_code == 201
+    first = time.monotonic() - begun
+    for _ in range(20):
+        limits.spend("x")
+    rest = time.monotonic() - begun - first
+
+    assert first < 0.2 + SLACK
+    assert rest < SLACK
+
+
+def test_a_redis_that_is_gone_refuses_nobody(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_redis(monkeypatch, "redis://127.0.0.1:1/0")
+
+    answers = [execute(client) for _ in range(5)]
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert "RateLimit-Limit" not in answers[0]
+
+
+def test_when_redis_is_back_requests_count_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PAUSE_SECONDS", 0.05)
+    with monkeypatch.context() as patched:
+        use_redis(patched, "redis://127.0.0.1:1/0")
+        assert [granted("x") for _ in range(5)] == [True] * 5
+
+    deadline = time.monotonic() + 5
+    while not limits.spend("y"):
+        assert time.monotonic() < deadline
+    assert [granted("y") for _ in range(3)] == [True, True, False]
