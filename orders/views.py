@@ -1,8 +1,9 @@
 """REST: each method translates in, calls once, translates out."""
 
+from pathlib import Path
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import AllowAny
@@ -17,6 +18,9 @@ from orders.serializers import (
     AfterSeqSerializer,
     OrderFilterSerializer,
 )
+
+# Every frame of the WebSocket, in both directions.
+ASYNCAPI = Path(__file__).with_name("asyncapi.yaml")
 
 
 def owner_of(request: Request) -> int | None:
@@ -123,6 +127,17 @@ class StatsView(APIView):
     def get(self, request: Request) -> Response:
         sockets = {"connections": presence.connections()}
         return Response({"queue": queries.queue_stats(), "websocket": sockets})
+
+
+class AsyncAPIView(APIView):
+    """What the WebSocket speaks. Served without a key, as any documentation."""
+
+    schema = None  # not an operation of the REST API
+    authentication_classes: list[Any] = []
+    permission_classes = [AllowAny]
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(ASYNCAPI.read_bytes(), content_type="application/yaml")
 
 
 class HealthView(APIView):
