@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from orders import health, intake, presence, queries, render
+from orders import health, intake, metrics, presence, queries, render
 from orders.models import Order
 from orders.problems import FieldError, Problem
 from orders.serializers import (
@@ -138,6 +138,14 @@ class AsyncAPIView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(ASYNCAPI.read_bytes(), content_type="application/yaml")
+
+
+class MetricsView(APIView):
+    schema = None  # for Prometheus
+    permission_classes = [metrics.MayScrape]
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 class HealthView(APIView):

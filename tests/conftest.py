@@ -16,7 +16,13 @@ from orderengine.management.commands.up import MANAGE
 from orders import database, execution
 from tests.stacks import ROOT
 
-TABLES = ("orders_orderevent", "orders_swap", "orders_order", "orders_tally")
+TABLES = (
+    "orders_orderevent",
+    "orders_swap",
+    "orders_order",
+    "orders_tally",
+    "orders_measure",
+)
 
 
 def create_database(template: str = "template1") -> str:
