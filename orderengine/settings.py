@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import environ
@@ -67,6 +68,13 @@ if not DEBUG:
         raise ImproperlyConfigured(
             "API_AUTH_REQUIRED=false would open the API to everyone: only with DEBUG=true"
         )
+
+METRICS_ALLOW = read.read(
+    "METRICS_ALLOW",
+    tuple[IPv4Network | IPv6Network, ...](),
+    lambda text: tuple(ip_network(part.strip()) for part in text.split(",")),
+    "addresses and networks such as 10.1.0.0/16,127.0.0.1",
+)
 
 # What the engine does ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from dex.types import Swap
-from orders import database
+from orders import database, requestid
 from orders.events import Event
 from orders.lifecycle import RING_ROOM, ClaimLost, announce
 from orders.models import Order, Status
@@ -55,18 +55,18 @@ def claim(order_id: str) -> Order | None:
     previous = found.pop("previous_status")
     order = Order.of_row(found)
     if order.status == Status.ROUTING:
-        announce(
-            Event(
-                order_id=order.id,
-                owner_id=order.owner_id,
-                seq=order.seq,
-                status=order.status,
-                previous_status=previous,
-                attempt=order.attempt,
-                created_at=order.updated_at,
-                data={},
-            )
+        started = Event(
+            order_id=order.id,
+            owner_id=order.owner_id,
+            seq=order.seq,
+            status=order.status,
+            previous_status=previous,
+            attempt=order.attempt,
+            created_at=order.updated_at,
+            data={},
         )
+        with requestid.logged(order.request_id):
+            announce(started)
     return order
 
 

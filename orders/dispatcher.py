@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from dex.postgres import BoundedConnection
-from orders import claims, database, durability, hints, lifecycle
+from orders import claims, database, durability, hints, lifecycle, requestid
 from orders.models import FailureCode, Order, Status
 
 log = structlog.get_logger(__name__)
@@ -109,7 +109,8 @@ def give_up(order: Order) -> None:
 
 
 def end(order: Order, move: Callable[[Order], None]) -> None:
-    try:
-        move(order)
-    except lifecycle.ClaimLost:
-        log.info("dispatcher.end_lost", order_id=order.id)
+    with requestid.logged(order.request_id):
+        try:
+            move(order)
+        except lifecycle.ClaimLost:
+            log.info("dispatcher.end_lost", order_id=order.id)

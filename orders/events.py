@@ -5,6 +5,7 @@ A doorbell is best effort. The promise that a client sees every event rests on t
 
 import asyncio
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,10 @@ log = structlog.get_logger(__name__)
 BACKLOG = 1000
 SEND_TIMEOUT_SECONDS = 1.0
 ORDER_GROUP = "order."
+
+# What became of this process's doorbells: published, failed (Redis), dropped (the backlog is full).
+# Counted in the doorbell's one thread.
+rung = Counter({"published": 0, "failed": 0, "dropped": 0})
 
 
 def iso(moment: datetime) -> str:
@@ -82,7 +87,9 @@ class Doorbell:
         self._loop.call_soon_threadsafe(self._enqueue, event)
 
     def _enqueue(self, event: Event) -> None:
-        if not self._events.full():
+        if self._events.full():
+            rung["dropped"] += 1
+        else:
             self._events.put_nowait(event)
 
     def _run(self) -> None:
@@ -95,7 +102,9 @@ class Doorbell:
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                     await send(event)
+                rung["published"] += 1
             except Exception as error:  # whatever Redis does, an order goes on
+                rung["failed"] += 1
                 log.warning("doorbell.failed", order_id=event.order_id, error=repr(error))
 
 

@@ -6,7 +6,7 @@ dispatcher brings the order back.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from threading import Event, Timer
@@ -20,7 +20,7 @@ from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
-from orders import claims, database, render
+from orders import claims, database, render, requestid
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, advance, fail
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
@@ -73,20 +73,22 @@ def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep)
     if leaving.is_set():
         return  # the dispatcher finds the order for another worker
     order = None
-    try:
-        order = claims.claim(order_id)
-        if order is not None:
-            attempt(order, exchange(), sleep)
-    except RetryLater:
-        if order is not None and order.id == order_id:
-            raise
-        # Another order's: its own hint, or the dispatcher, brings it back.
-    except ClaimLost as lost:
-        log.info("claim.lost", order_id=order_id, reason=str(lost))
-    except (HandedOver, psycopg.OperationalError) as reason:
-        log.warning("execution.broken_off", order_id=order_id, reason=str(reason).strip())
-        if order is not None:
-            hand_over(order, sleep)
+    with ExitStack() as log_lines:
+        try:
+            order = claims.claim(order_id)
+            if order is not None:
+                log_lines.enter_context(requestid.logged(order.request_id))
+                attempt(order, exchange(), sleep)
+        except RetryLater:
+            if order is not None and order.id == order_id:
+                raise
+            # Another order's: its own hint, or the dispatcher, brings it back.
+        except ClaimLost as lost:
+            log.info("claim.lost", order_id=order_id, reason=str(lost))
+        except (HandedOver, psycopg.OperationalError) as reason:
+            log.warning("execution.broken_off", order_id=order_id, reason=str(reason).strip())
+            if order is not None:
+                hand_over(order, sleep)
 
 
 def hand_over(order: Order, sleep: Callable[[float], None]) -> None:

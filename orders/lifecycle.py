@@ -11,7 +11,7 @@ from django.conf import settings
 from psycopg.types.json import Jsonb
 
 from dex.types import Swap
-from orders import database, events
+from orders import database, events, measures
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status
 from orders.models import Swap as SwapRow
 
@@ -23,7 +23,7 @@ ROOM_CHANNEL = "orders_room"
 UPDATE = """o AS (
     UPDATE orders_order SET status = %(to)s, seq = seq + 1, updated_at = now(), {sets}
     WHERE id = %(id)s AND fence = %(fence)s AND status = %(from)s
-    RETURNING id, seq, attempt, next_attempt_at, updated_at
+    RETURNING id, seq, attempt, next_attempt_at, created_at, updated_at
 )"""
 EVENT = """e AS (
     INSERT INTO orders_orderevent
@@ -169,6 +169,9 @@ def statement(
         steps.append(SETTLE_SWAP.format(state=state.value))
     if to in TERMINAL:
         steps.append(TALLY.format(kind=to.value))
+        steps.append(measures.CONFIRMED if to == Status.CONFIRMED else measures.ENDED)
+    elif retrying:
+        steps.append(measures.RETRIED)
     if suspect and to != Status.BUILDING:
         notified = f", {RING_ROOM} AS notified"  # the next suspect may run
     elif current in IN_EXECUTION and to not in IN_EXECUTION:

@@ -129,6 +129,9 @@ class Order(models.Model):
     failure_code = models.CharField(max_length=32, choices=FailureCode, blank=True, db_default="")
     failure_message = models.TextField(blank=True, db_default="")
 
+    request_id = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="of the request that placed it"
+    )
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(db_default=Now())
     completed_at = models.DateTimeField(null=True)
@@ -239,6 +242,17 @@ class Swap(models.Model):
                 name="one_swap_that_can_land",
             ),
         ]
+
+
+class Measure(models.Model):
+    """What measures.py counts, kept in shards as the tally is."""
+
+    pk = models.CompositePrimaryKey("name", "le", "shard")
+    name = models.CharField(max_length=16)  # a stage of orders, or what is counted
+    le = models.FloatField()  # took at most so many seconds, and more than the next lower bound
+    shard = models.PositiveSmallIntegerField()
+    count = models.BigIntegerField()
+    seconds = models.FloatField()  # that they took together
 
 
 class Tally(models.Model):

@@ -8,16 +8,16 @@ from psycopg.types.json import Jsonb
 
 from dex.tokens import format_amount
 from dex.types import Token
-from orders import database, hints, lifecycle, render
+from orders import database, hints, lifecycle, render, requestid
 from orders.events import Event, iso
 from orders.models import Order, Status, new_order_id
 
 STORE = f"""
 WITH o AS (
     INSERT INTO orders_order (id, owner_id, client_order_id, order_type, token_in, token_out,
-                              amount_in, slippage_bps, deadline_at)
+                              amount_in, slippage_bps, deadline_at, request_id)
     VALUES (%(id)s, %(owner_id)s, %(client_order_id)s, %(order_type)s, %(token_in)s,
-            %(token_out)s, %(amount_in)s, %(slippage_bps)s, %(deadline_at)s)
+            %(token_out)s, %(amount_in)s, %(slippage_bps)s, %(deadline_at)s, %(request_id)s)
     ON CONFLICT DO NOTHING
     RETURNING id, created_at
 ), e AS (
@@ -113,6 +113,7 @@ def place_order(request: OrderRequest) -> Placed:
             "owner_id": request.owner_id,
             "client_order_id": request.client_order_id,
             "data": Jsonb(data),
+            "request_id": requestid.bound(),
         },
     )
     if stored is None:

@@ -29,6 +29,11 @@ def closed(number: int) -> None:
     _open.discard(number)
 
 
+def here() -> int:
+    """Sockets open in this process."""
+    return len(_open)
+
+
 def client() -> redis.Redis:
     return redis.Redis.from_url(
         settings.REDIS_URL, socket_connect_timeout=0.2, socket_timeout=0.2, decode_responses=True

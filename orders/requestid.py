@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import cast
 
 import structlog
@@ -25,9 +26,19 @@ def bind(request: HttpRequest) -> str:
     return request_id
 
 
+def bound() -> str:
+    """Of the request that is being answered; empty where there is none."""
+    return cast(str, structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
 def current() -> str:
-    bound = structlog.contextvars.get_contextvars().get("request_id")
-    return cast(str, bound) if bound else new_request_id()
+    return bound() or new_request_id()
+
+
+def logged(request_id: str) -> AbstractContextManager[None]:
+    """Every log line within has it; none does where it is empty."""
+    known = {"request_id": request_id} if request_id else {}
+    return structlog.contextvars.bound_contextvars(**known)
 
 
 @sync_and_async_middleware

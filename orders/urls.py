@@ -11,6 +11,8 @@ urlpatterns = [
     path("api/orders/<str:order_id>/cancel", views.CancelView.as_view()),
     path("api/quotes", views.QuotesView.as_view()),
     path("api/tickets", views.TicketsView.as_view()),
+    path("api/asyncapi.yaml", views.AsyncAPIView.as_view()),
+    path("metrics", views.MetricsView.as_view()),
     path("health", views.HealthView.as_view(checks=health.HEALTH)),
     path("health/ready", views.HealthView.as_view(checks=health.READINESS)),
     path("health/live", views.HealthView.as_view()),

@@ -1,8 +1,9 @@
 """REST: each method translates in, calls once, translates out."""
 
+from pathlib import Path
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import AllowAny
@@ -10,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from orders import health, intake, presence, queries, render, tickets
+from orders import health, intake, metrics, presence, queries, render, tickets
 from orders.access import caller_of
 from orders.models import Order
 from orders.problems import FieldError, Problem
@@ -18,6 +19,9 @@ from orders.serializers import (
     AfterSeqSerializer,
     OrderFilterSerializer,
 )
+
+# Every frame of the WebSocket, in both directions.
+ASYNCAPI = Path(__file__).with_name("asyncapi.yaml")
 
 
 def owner_of(request: Request) -> int | None:
@@ -132,6 +136,25 @@ class StatsView(APIView):
     def get(self, request: Request) -> Response:
         sockets = {"connections": presence.connections()}
         return Response({"queue": queries.queue_stats(), "websocket": sockets})
+
+
+class AsyncAPIView(APIView):
+    """What the WebSocket speaks. Served without a key, as any documentation."""
+
+    schema = None  # not an operation of the REST API
+    authentication_classes: list[Any] = []
+    permission_classes = [AllowAny]
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(ASYNCAPI.read_bytes(), content_type="application/yaml")
+
+
+class MetricsView(APIView):
+    schema = None  # for Prometheus
+    permission_classes = [metrics.MayScrape]
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 class HealthView(APIView):

@@ -23,6 +23,7 @@ TABLES = (
     "orders_tally",
     "orders_ticket",
     "orders_apikey",
+    "orders_measure",
 )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.asyncapi import heard
+
 CONFIRMED = ["pending", "routing", "building", "submitted", "confirmed"]
 
 
@@ -15,7 +17,7 @@ def hear_to_the_end(url: str, seconds: float = 30.0) -> tuple[list[dict[str, Any
     with connect(url) as socket:
         try:
             while True:
-                frames.append(json.loads(socket.recv(timeout=seconds)))
+                frames.append(heard(json.loads(socket.recv(timeout=seconds))))
         except ConnectionClosed as closed:
             return frames, closed.rcvd.code if closed.rcvd else 1006
 

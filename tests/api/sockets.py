@@ -7,6 +7,7 @@ from typing import Any
 from channels.testing import WebsocketCommunicator
 
 from orderengine.asgi import application
+from tests.asyncapi import heard
 
 PATH = "/api/orders/execute"
 # Far above what anything here takes; a test that waits this long has failed.
@@ -29,8 +30,8 @@ class Socket:
         assert accepted
 
     async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
-        frame: dict[str, Any] = await self._wire.receive_json_from(seconds)
-        return frame
+        """The next frame, as orders/asyncapi.yaml describes it."""
+        return heard(await self._wire.receive_json_from(seconds))
 
     async def hello(self) -> dict[str, Any]:
         frame = await self.receive()

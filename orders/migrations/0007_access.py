@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0005_split_routes"),
+        ("orders", "0006_measures_and_request_ids"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

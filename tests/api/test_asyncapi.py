@@ -1,0 +1,217 @@
+"""The WebSocket's description: valid, complete, and true of the code.
+
+What the server sends in every other test of a socket is held to it by tests/asyncapi.py.
+"""
+
+import ast
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from jsonschema import Draft7Validator, ValidationError
+
+from dex import tokens
+from dex.types import Reason, Strategy
+from dex.venues.registry import VENUES
+from orders import consumers, events, serializers
+from orders.models import FailureCode, OrderType, Status, VenueName
+from orders.problems import Problem
+from tests import factories
+from tests.api.sockets import Socket
+from tests.asyncapi import DOCUMENT, HEARD, MESSAGES, SAID, SCHEMAS, check, resolved
+
+Connect = Callable[..., Awaitable[Socket]]
+EXAMPLE_ID = "ord_1732471110000_k3x9q2m7ab"
+CHANNEL = DOCUMENT["channels"]["orders"]
+EXAMPLES = [
+    pytest.param(name, each["payload"], id=f"{name}: {each.get('name', '')}")
+    for name, message in MESSAGES.items()
+    for each in message["examples"]
+]
+SAID_EXAMPLES = [case for case in EXAMPLES if case.values[0] in SAID]
+
+
+def walk(node: Any) -> Iterator[Any]:
+    yield node
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, dict | list):
+            yield from walk(child)
+
+
+def frames_sent() -> list[dict[str, Any]]:
+    """The constants of each `say(…)` in the consumer's source."""
+    calls = ast.walk(ast.parse(Path(consumers.__file__).read_text()))
+    return [
+        {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+        for call in calls
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "self.say"
+    ]
+
+
+def properties(name: str) -> dict[str, Any]:
+    """Of all forms of a schema."""
+    schema = SCHEMAS[name]
+    forms = schema.get("oneOf", [schema])
+    return {key: value for form in forms for key, value in form["properties"].items()}
+
+
+# The document ------------------------------------------------------------------------------------
+
+
+def test_it_is_served_to_anyone(client: Client) -> None:
+    response = client.get("/api/asyncapi.yaml", headers={"Authorization": "Bearer nonsense"})
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/yaml"
+    assert response.content.startswith(b"asyncapi: 3.0.0\n")
+
+
+def test_its_schemas_are_schemas_and_its_references_lead_somewhere() -> None:
+    for schema in [*SCHEMAS.values(), CHANNEL["bindings"]["ws"]["query"]]:
+        Draft7Validator.check_schema(schema)
+    for node in walk(DOCUMENT):
+        if isinstance(node, dict) and "$ref" in node:
+            assert set(node) == {"$ref"}, f"what stands beside a $ref is not read: {node}"
+            assert resolved(node["$ref"])
+
+
+def test_no_object_has_room_for_an_undocumented_field() -> None:
+    described = [s for name in SCHEMAS for s in walk(SCHEMAS[name]) if isinstance(s, dict)]
+    objects = [schema for schema in described if schema.get("type") == "object"]
+
+    assert len(objects) > 20
+    assert [s for s in objects if s.get("additionalProperties") is not False] == [
+        properties("OrderStatus")["data"]  # each status says which members it has
+    ]
+
+
+def test_every_message_is_in_the_channel_and_goes_one_way() -> None:
+    in_channel = {resolved(each["$ref"])["name"] for each in CHANNEL["messages"].values()}
+
+    assert in_channel == set(MESSAGES) == SAID | HEARD
+    assert set() == SAID & HEARD
+    for name, message in MESSAGES.items():
+        assert message["examples"], f"{name} has no example"
+
+
+@pytest.mark.parametrize(("name", "frame"), EXAMPLES)
+def test_an_example_is_valid(name: str, frame: dict[str, Any]) -> None:
+    assert frame["type"] == name
+    check(frame, set(MESSAGES))
+
+
+@pytest.mark.parametrize(("name", "frame"), EXAMPLES)
+def test_a_field_that_is_not_described_is_red(name: str, frame: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        check({**frame, "surprise": 1}, set(MESSAGES))
+
+
+@pytest.mark.parametrize("status", Status.values)
+def test_the_data_of_every_status_is_described(status: str) -> None:
+    examples = [each["payload"] for each in MESSAGES["order.status"]["examples"]]
+    frames = [frame for frame in examples if frame["status"] == status]
+
+    assert frames
+    for frame in frames:
+        with pytest.raises(ValidationError):
+            check({**frame, "data": {**frame["data"], "surprise": 1}}, HEARD)
+
+
+# The code ----------------------------------------------------------------------------------------
+
+
+def test_every_frame_that_is_sent_is_described_and_the_other_way_round() -> None:
+    event = events.Event(
+        order_id="", owner_id=None, seq=1, status="", previous_status="", attempt=1,
+        created_at=datetime.now(UTC), data={},
+    )  # fmt: skip
+    refusal = Problem(status=400, code="X", detail="x").as_frame()
+    named = {frame["type"] for frame in frames_sent() if "type" in frame}
+
+    assert named | {event.frame(replayed=True)["type"], refusal["type"]} == HEARD
+
+
+def test_every_acknowledgement_is_described_and_the_other_way_round() -> None:
+    sent = {frame["action"] for frame in frames_sent() if frame.get("type") == "ack"}
+
+    described = [form["properties"]["action"] for form in SCHEMAS["Ack"]["oneOf"]]
+    assert {name for a in described for name in a.get("enum", [a.get("const")])} == sent
+
+
+@pytest.mark.parametrize("name", sorted(serializers.FRAMES))
+def test_a_client_frame_has_the_fields_that_are_read(name: str) -> None:
+    reference = MESSAGES[name]["payload"]["$ref"].rpartition("/")[2]
+
+    assert set(properties(reference)) == set(serializers.FRAMES[name]().fields)
+
+
+def test_what_a_client_may_say_is_what_is_read() -> None:
+    assert set(serializers.FRAMES) == SAID
+    order = serializers.OrderRequestSerializer().fields
+    assert set(properties("OrderRequest")) == set(order)
+    assert SCHEMAS["OrderRequest"]["required"] == [
+        n for n, field in order.items() if field.required
+    ]
+    query = CHANNEL["bindings"]["ws"]["query"]["properties"]
+    assert set(query) == set(serializers.SocketQuerySerializer().fields)
+
+
+def test_every_close_code_is_described() -> None:
+    by_refusal = {*consumers.CLOSE_CODES.values(), consumers.TRY_AGAIN_LATER}
+
+    # 1000: the end of the order; 1009: from Daphne, which reads the frames.
+    assert set(CHANNEL["x-close-codes"]) == by_refusal | {consumers.GOING_AWAY, 1000, 1009}
+
+
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ("Status", Status.values),
+        ("FailureCode", FailureCode.values),
+        ("OrderType", OrderType.values),
+        ("RouteVenue", VenueName.values),
+        ("Venue", list(VENUES)),
+        ("Symbol", [token.symbol for token in tokens.TOKENS]),
+    ],
+)
+def test_a_list_of_values_is_that_of_the_code(schema: str, values: list[str]) -> None:
+    assert SCHEMAS[schema]["enum"] == values
+
+
+def test_the_lists_of_a_route_are_those_of_the_code() -> None:
+    route = properties("Route")
+
+    assert route["strategy"]["enum"] == list(Strategy)
+    assert route["reason"]["properties"]["code"]["enum"] == list(Reason)
+
+
+def test_every_code_of_the_consumer_is_mentioned() -> None:
+    codes = re.findall(r'code="([A-Z_]+)"', Path(consumers.__file__).read_text())
+
+    assert codes
+    described = properties("Error")["code"]["description"]
+    assert [code for code in codes if code not in described] == []
+
+
+@pytest.mark.usefixtures("no_orders")
+@pytest.mark.parametrize(("name", "frame"), SAID_EXAMPLES)
+async def test_an_example_of_a_client_frame_is_accepted(
+    connect: Connect, name: str, frame: dict[str, Any]
+) -> None:
+    order_id = await asyncio.to_thread(factories.place)
+    socket = await connect()
+    await socket.hello()
+
+    await socket.send_text(json.dumps(frame).replace(EXAMPLE_ID, order_id))
+
+    answer = await socket.receive()
+    assert (answer["type"], answer.get("action", name)) == (
+        "pong" if name == "ping" else "ack",
+        name,
+    ), answer

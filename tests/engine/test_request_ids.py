@@ -1,0 +1,79 @@
+"""The id of the request that placed an order is in the log lines of all that happens to it."""
+
+from typing import Any
+
+import pytest
+import structlog
+from django.test import Client
+
+from orders import dispatcher, execution, lifecycle
+from orders.models import Status
+from tests import factories
+from tests.api.http import execute
+from tests.factories import StubExchange, load
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+
+@pytest.fixture
+def lines() -> Any:
+    merged = structlog.contextvars.merge_contextvars
+    with structlog.testing.capture_logs(processors=[merged]) as captured:
+        yield captured
+    structlog.contextvars.clear_contextvars()
+
+
+def placed_by(request_id: str) -> str:
+    order_id: str = execute(Client(), X_Request_ID=request_id).json()["orderId"]
+    structlog.contextvars.clear_contextvars()  # a worker is another process
+    return order_id
+
+
+def told(lines: list[dict[str, Any]]) -> set[tuple[str, str | None]]:
+    """(order, request) of the lines about moves; threads of the tests before write others."""
+    moved = [line for line in lines if line["event"] in {"order.moved", "order.routed"}]
+    return {(line["order_id"], line.get("request_id")) for line in moved}
+
+
+def test_a_worker_s_lines_have_the_id_of_the_request(
+    lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "exchange", StubExchange)
+    first, second = placed_by("req-1"), placed_by("req-2")
+
+    execution.execute_order(first)
+    execution.execute_order(second)
+
+    assert told(lines) == {(first, "req-1"), (second, "req-2")}
+    assert [line["to"] for line in lines if line.get("request_id") == "req-1" and "to" in line] == [
+        "pending", "routing", "building", "submitted", "confirmed",
+    ]  # fmt: skip
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_the_order_that_runs_counts_not_the_one_that_was_hinted(
+    lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "exchange", StubExchange)
+    first = placed_by("req-1")
+    hinted = factories.order_in(Status.CONFIRMED, client_order_id="other")
+    lines.clear()
+
+    execution.execute_order(hinted.id)
+
+    assert told(lines) == {(first, "req-1")}
+
+
+def test_the_dispatcher_s_lines_have_it_too(lines: list[dict[str, Any]]) -> None:
+    order = load(placed_by("req-3"))
+    lines.clear()
+
+    dispatcher.end(order, lambda late: lifecycle.advance(late, Status.EXPIRED, data={}))
+
+    assert told(lines) == {(order.id, "req-3")}
+
+
+def test_an_order_that_no_request_placed_has_none(lines: list[dict[str, Any]]) -> None:
+    order = factories.order_in(Status.CONFIRMED)
+
+    assert told(lines) == {(order.id, None)}
