@@ -46,7 +46,7 @@ figures: .venv/installed ## time per quote and route, and what a split is worth
 quote: .venv/installed ## both venues and the route now: PAIR="SOL USDC" AMOUNT=1.5, on a running stack
 	@$(MANAGE) quote $(or $(PAIR),SOL USDC) $(or $(AMOUNT),1.5)
 
-check: .venv/installed ## lint, types, import contracts, migrations, production settings
+check: .venv/installed ## lint, types, import contracts, migrations, production settings, OpenAPI
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -56,6 +56,7 @@ check: .venv/installed ## lint, types, import contracts, migrations, production 
 		SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') \
 		DATABASE_URL=postgres://u:p@localhost/db REDIS_URL=redis://localhost \
 		$(MANAGE) check --deploy --fail-level WARNING
+	@$(MANAGE) spectacular --validate --fail-on-warn --file /dev/null
 
 format: .venv/installed ## format and mend what ruff can
 	$(BIN)/ruff format

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from orders import health, views
+from orders import health, openapi, views
 
 urlpatterns = [
     path("api/orders/execute", views.ExecuteView.as_view()),
@@ -13,6 +13,8 @@ urlpatterns = [
     path("api/tickets", views.TicketsView.as_view()),
     path("api/asyncapi.yaml", views.AsyncAPIView.as_view()),
     path("metrics", views.MetricsView.as_view()),
+    path("api/schema", openapi.SchemaView.as_view(), name="schema"),
+    path("api/docs", openapi.DocsView.as_view()),
     path("health", views.HealthView.as_view(checks=health.HEALTH)),
     path("health/ready", views.HealthView.as_view(checks=health.READINESS)),
     path("health/live", views.HealthView.as_view()),

@@ -1,0 +1,404 @@
+"""The OpenAPI document of the REST API: what each operation takes, answers and refuses.
+
+The views know nothing of it: their descriptions are attached here. Requests are read off the
+serializers; answers are in `openapi_components.py`.
+"""
+
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+
+from drf_spectacular.extensions import (
+    OpenApiSerializerExtension,
+    OpenApiSerializerFieldExtension,
+)
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from dex import tokens
+from orders import problems, views
+from orders.openapi_components import CLIENT_ORDER_ID, ORDER_ID, SCHEMAS, ref
+from orders.serializers import (
+    AfterSeqSerializer,
+    OrderFilterSerializer,
+    OrderRequestSerializer,
+    QuoteRequestSerializer,
+)
+
+HEADER: Final = "header"
+
+# Requests ---------------------------------------------------------------------------------------
+
+
+class StrictExtension(OpenApiSerializerExtension):
+    target_class = "orders.serializers.Strict"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        schema.pop("description", None)  # the docstring speaks to programmers
+        return {**schema, "additionalProperties": False}
+
+
+class TokenExtension(OpenApiSerializerFieldExtension):
+    target_class = "orders.serializers.TokenField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        names = [*(token.symbol for token in tokens.TOKENS), "WSOL"]
+        return {
+            "type": "string",
+            "enum": names + [token.mint for token in tokens.TOKENS],
+            "description": "A symbol, in any case, or a mint.",
+        }
+
+
+class DecimalExtension(OpenApiSerializerFieldExtension):
+    """A number, or a string where a client's numbers would lose digits."""
+
+    target_class = "orders.serializers.DecimalNumber"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        if self.target.field_name == "slippage":
+            return {
+                "oneOf": [
+                    {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+                    {"type": "string", "pattern": r"^0{1,40}\.[0-9]{1,4}0{0,36}$"},
+                ],
+                "description": "The tolerance: a fraction in whole basis points, at most 0.5.",
+            }
+        return {
+            "oneOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^[0-9]{1,40}(\.[0-9]{1,40})?$"},
+            ],
+            "description": "Whole tokens, with no more decimals than the token has; above 0 and "
+            "at most 2^64 - 1 base units.",
+        }
+
+
+# Answers ----------------------------------------------------------------------------------------
+
+REFUSALS = {
+    400: "A field, a parameter or the JSON is not as described; `errors` says which.",
+    401: "No credentials, or none that are known.",
+    403: "A session without its CSRF token.",
+    404: "There is no such thing, or it is somebody else's.",
+    413: "The body is larger than 256 KiB.",
+    415: "The body is not application/json.",
+    426: "Without an Upgrade header.",
+    429: "Too many requests.",
+    500: "A fault of the engine; it was logged.",
+    503: "PostgreSQL is away, or no venue answers. Repeat with the same clientOrderId.",
+}
+
+
+def answer(name: str, description: str) -> OpenApiResponse:
+    return OpenApiResponse(ref(name), description)
+
+
+def refusals(*statuses: int, **described: str) -> dict[Any, OpenApiResponse]:
+    """Those of every API operation, and those given: by number, or with words as `_409="why"`."""
+    texts = {status: REFUSALS[status] for status in (401, 429, 500, 503, *statuses)}
+    texts |= {int(name[1:]): why for name, why in described.items()}
+    return {
+        (status, problems.CONTENT_TYPE): OpenApiResponse(ref("Problem"), texts[status])
+        for status in sorted(texts)
+    }
+
+
+BODY = (400, 403, 413, 415)
+RETRY_AFTER = OpenApiParameter(
+    "Retry-After", {"type": "string", "pattern": "^[0-9]+$"}, HEADER,
+    description="Seconds.", response=[429, 503],
+)  # fmt: skip
+LOCATION = OpenApiParameter(
+    "Location", {"type": "string", "format": "uri-reference"}, HEADER,
+    description="The order.", required=True, response=[201],
+)  # fmt: skip
+REPLAYED = OpenApiParameter(
+    "Idempotency-Replayed", {"type": "string", "enum": ["true"]}, HEADER,
+    description="The order had been placed before: this is the first answer again.",
+    response=[201],
+)  # fmt: skip
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", CLIENT_ORDER_ID, HEADER,
+    description="Another way to give clientOrderId.",
+)  # fmt: skip
+THE_ORDER = OpenApiParameter("order_id", ORDER_ID, "path")
+
+NO_CREDENTIALS: list[Any] = [{}]
+MARKET = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "slippage": 0.01}
+FULL = MARKET | {"orderType": "market", "clientOrderId": "my-order-1"}
+
+# Operations -------------------------------------------------------------------------------------
+
+
+def describe(view: type[APIView], **operations: Any) -> None:
+    extend_schema_view(**operations)(view)
+
+
+describe(
+    views.ExecuteView,
+    post=extend_schema(
+        operation_id="placeOrder",
+        tags=["orders"],
+        summary="Place an order",
+        description="Stored once for each clientOrderId: the same request again gets the first "
+        "answer again.",
+        request=OrderRequestSerializer,
+        examples=[
+            OpenApiExample("market order", MARKET, request_only=True),
+            OpenApiExample("with a client order id", FULL, request_only=True),
+        ],
+        parameters=[IDEMPOTENCY_KEY, LOCATION, REPLAYED, RETRY_AFTER],
+        responses={
+            201: answer("Accepted", "Stored; it runs as soon as it can."),
+            **refusals(*BODY, _409="The clientOrderId belongs to an order that asks for other."),
+        },
+    ),
+    get=extend_schema(
+        operation_id="openSocket",
+        tags=["websocket"],
+        summary="The WebSocket of order events",
+        description="Connect with `?orderId=…&afterSeq=0` to get every event of an order.",
+        parameters=[
+            RETRY_AFTER,
+            OpenApiParameter(
+                "Upgrade", {"type": "string", "enum": ["websocket"]}, HEADER, response=[426]
+            ),
+        ],
+        responses={
+            101: OpenApiResponse(description="The WebSocket is open."),
+            **refusals(426),
+        },
+    ),
+)
+describe(
+    views.OrderListView,
+    get=extend_schema(
+        operation_id="listOrders",
+        tags=["orders"],
+        summary="Orders, newest first, in cursor pages",
+        parameters=[OrderFilterSerializer, RETRY_AFTER],
+        responses={200: answer("OrderPage", "A page."), **refusals(400)},
+    ),
+)
+describe(
+    views.OrderView,
+    get=extend_schema(
+        operation_id="getOrder",
+        tags=["orders"],
+        summary="An order",
+        parameters=[THE_ORDER, RETRY_AFTER],
+        responses={200: answer("Order", "The order."), **refusals(404)},
+    ),
+)
+describe(
+    views.EventsView,
+    get=extend_schema(
+        operation_id="listEvents",
+        tags=["orders"],
+        summary="An order's events, as on the WebSocket",
+        parameters=[THE_ORDER, AfterSeqSerializer, RETRY_AFTER],
+        responses={200: answer("Events", "In order, without gap."), **refusals(400, 404)},
+    ),
+)
+describe(
+    views.CancelView,
+    post=extend_schema(
+        operation_id="cancelOrder",
+        tags=["orders"],
+        summary="Cancel a waiting order",
+        request=None,
+        parameters=[THE_ORDER, RETRY_AFTER],
+        responses={
+            200: answer("Order", "The order, cancelled."),
+            **refusals(403, 404, _409="It has left pending."),
+        },
+    ),
+)
+describe(
+    views.QuotesView,
+    post=extend_schema(
+        operation_id="quote",
+        tags=["quotes"],
+        summary="Both venues' quotes and the route that would be taken now",
+        description="Nothing is stored.",
+        request=QuoteRequestSerializer,
+        examples=[OpenApiExample("quote", MARKET, request_only=True)],
+        parameters=[RETRY_AFTER],
+        responses={
+            200: answer("Route", "The route."),
+            **refusals(*BODY, _404="No venue trades the pair."),
+        },
+    ),
+)
+describe(
+    views.StatsView,
+    get=extend_schema(
+        operation_id="stats",
+        tags=["engine"],
+        summary="Orders by where they stand; open sockets",
+        parameters=[RETRY_AFTER],
+        responses={200: answer("Stats", "Counts."), **refusals()},
+    ),
+)
+describe(
+    views.HealthView,
+    get=extend_schema(
+        tags=["engine"],
+        summary="Is the engine able to take and to run orders?",
+        auth=NO_CREDENTIALS,
+        responses={
+            200: answer("Health", "Every check is ok."),
+            503: answer("Health", "A check has failed."),
+            (500, problems.CONTENT_TYPE): OpenApiResponse(ref("Problem"), REFUSALS[500]),
+        },
+    ),
+)
+
+# The document -----------------------------------------------------------------------------------
+
+# One view serves three paths, which differ in the checks they make.
+HEALTH_IDS = {
+    "/health": "health",
+    "/health/ready": "healthReady",
+    "/health/live": "healthLive",
+}
+SECURITY_SCHEMES = {
+    "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "sessionid",
+        "description": "A session of /admin/; anything but GET needs its CSRF token.",
+    },
+}
+REQUEST_ID = {
+    "description": "The request's X-Request-ID where it was well formed, else a new one.",
+    "schema": {"type": "string"},
+    "required": True,
+}
+
+
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """drf-spectacular's hook: what is the same for every operation, and names as in the JSON."""
+    components = result["components"]
+    components["schemas"] = dict(sorted({**components["schemas"], **SCHEMAS}.items()))
+    components["securitySchemes"] = SECURITY_SCHEMES
+    components["headers"] = {"X-Request-ID": REQUEST_ID}
+    for path, operations in result["paths"].items():
+        for operation in operations.values():
+            operation["operationId"] = HEALTH_IDS.get(path, operation["operationId"])
+            for parameter in operation.get("parameters", []):
+                parameter["name"] = in_json(parameter["name"])
+            for response in operation["responses"].values():
+                headers = response.setdefault("headers", {})
+                headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+    result["paths"] = {in_json(path): found for path, found in result["paths"].items()}
+    completed: dict[str, Any] = plain(result)
+    return completed
+
+
+def plain(node: Any) -> Any:
+    """The same in JSON and YAML, and without the marks that drf-spectacular leaves on enums."""
+    if isinstance(node, dict):
+        return {key: plain(part) for key, part in node.items() if key != "x-spec-enum-id"}
+    if isinstance(node, list):
+        return [plain(part) for part in node]
+    return str(node) if isinstance(node, Decimal) else node
+
+
+def in_json(name: str) -> str:
+    return name.replace("order_id", "orderId")
+
+
+@cache
+def document() -> dict[str, Any]:
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return schema
+
+
+class JSONUnlessAsked(DefaultContentNegotiation):
+    """YAML for who asks for it, JSON for everyone else."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        renderers = list(renderers)
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable:
+            return renderers[0], renderers[0].media_type
+
+
+class RefusesInJSON(APIView):
+    """For views that answer something else than JSON."""
+
+    def handle_exception(self, exc: Exception) -> Response:
+        self.request.accepted_renderer = JSONRenderer()
+        return super().handle_exception(exc)
+
+
+class SchemaView(RefusesInJSON):
+    renderer_classes = [
+        OpenApiJsonRenderer2,
+        OpenApiJsonRenderer,
+        OpenApiYamlRenderer2,
+        OpenApiYamlRenderer,
+    ]
+    content_negotiation_class = JSONUnlessAsked
+
+    @extend_schema(
+        operation_id="schema",
+        tags=["engine"],
+        summary="This document",
+        parameters=[
+            OpenApiParameter("format", str, enum=["json", "yaml"]),
+            RETRY_AFTER,
+        ],
+        responses={
+            **{
+                (200, renderer.media_type): OpenApiResponse({"type": "object"}, "OpenAPI 3.")
+                for renderer in renderer_classes
+            },
+            **refusals(_404="There is no such format."),
+        },
+    )
+    def get(self, request: Request) -> Response:
+        return Response(document())
+
+
+class DocsView(RefusesInJSON, SpectacularSwaggerSplitView):
+    """Swagger UI, from files of this server."""
+
+    @extend_schema(
+        operation_id="docs",
+        tags=["engine"],
+        summary="This document as a page",
+        parameters=[RETRY_AFTER],
+        responses={
+            (200, "text/html"): OpenApiResponse(str, "A page."),
+            **refusals(),
+        },
+    )
+    def get(self, request: Request) -> Response:
+        page: Response = super().get(request)  # type: ignore[no-untyped-call]
+        return page

@@ -1,0 +1,267 @@
+"""The JSON that a client is answered, as schemas of the OpenAPI document.
+
+`render.py`, `events.py` and `problems.py` write it; test_openapi.py holds their answers to this.
+"""
+
+from typing import Any
+
+from dex import tokens
+from dex.types import Reason, Strategy
+from orders.models import FailureCode, OrderType, Status, VenueName
+
+Schema = dict[str, Any]
+
+
+def text(description: str = "", **more: Any) -> Schema:
+    return {"type": "string", **more} | ({"description": description} if description else {})
+
+
+def integer(description: str = "", minimum: int = 0) -> Schema:
+    return {"type": "integer", "minimum": minimum} | (
+        {"description": description} if description else {}
+    )
+
+
+def nullable(schema: Schema) -> Schema:
+    if "type" in schema and "enum" not in schema:
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def record(description: str = "", optional: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    """An object; members are required unless named in `optional`."""
+    required = [name for name in properties if name not in optional]
+    schema: Schema = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = required
+    return schema | ({"description": description} if description else {})
+
+
+ORDER_ID = text("Milliseconds, then random.", pattern="^ord_[0-9]{13}_[a-z0-9]{10}$")
+CLIENT_ORDER_ID = text(pattern="^[A-Za-z0-9_.:-]{1,64}$")
+TOKEN = text(enum=[token.symbol for token in tokens.TOKENS])
+TIMESTAMP = text(
+    format="date-time",
+    pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+    examples=["2025-11-08T10:30:00.000Z"],
+)
+TX_HASH = text("The transaction's signature.", minLength=1, maxLength=88)
+VENUE = text(enum=VenueName.values)
+
+
+def decimal(description: str = "") -> Schema:
+    return text(description, pattern=r"^-?[0-9]+(\.[0-9]+)?$", examples=["1.5"])
+
+
+def amount(of: str) -> Schema:
+    return decimal(f"Whole {of} tokens.")
+
+
+ACCEPTED = record(
+    orderId=ORDER_ID,
+    status=text(const=Status.PENDING.value),
+    timestamp=TIMESTAMP,
+)
+FAILURE = record(
+    code=text(enum=FailureCode.values),
+    message=text(),
+    retryable={"type": "boolean", "description": "A new order may succeed."},
+)
+QUOTE = record(
+    "A venue's answer at one block height.",
+    venue=VENUE,
+    curve=text("The kind of pool."),
+    amountOut=amount("tokenOut"),
+    minAmountOut=amount("tokenOut"),
+    effectivePrice=decimal("tokenOut per tokenIn, fee included."),
+    midPrice=decimal("tokenOut per tokenIn at the pool's spot."),
+    priceImpact=decimal("A fraction, without the fee."),
+    fee=amount("feeToken"),
+    feeToken=TOKEN,
+    blockHeight=integer(),
+)
+QUOTE_REFUSAL = record(
+    "A venue that gave no quote, and why.",
+    venue=VENUE,
+    error=record(code=text(), detail=text()),
+)
+QUOTES = array({"anyOf": [ref("Quote"), ref("QuoteRefusal")]})
+ROUTE = record(
+    "The decision, with everything it was made on.",
+    venue=VENUE,
+    strategy=text(enum=[strategy.value for strategy in Strategy]),
+    reason=record(code=text(enum=[reason.value for reason in Reason]), text=text()),
+    quotes=QUOTES,
+    legs=array(
+        record(
+            venue=VENUE,
+            amountIn=amount("tokenIn"),
+            amountOut=amount("tokenOut"),
+            minAmountOut=amount("tokenOut"),
+        )
+    ),
+    expectedPrice=decimal("tokenOut per tokenIn."),
+    expectedAmountOut=amount("tokenOut"),
+    minAmountOut=amount("tokenOut"),
+)
+ORDER = record(
+    orderId=ORDER_ID,
+    clientOrderId=nullable(CLIENT_ORDER_ID),
+    orderType=text(enum=OrderType.values),
+    tokenIn=TOKEN,
+    tokenOut=TOKEN,
+    amount=amount("tokenIn"),
+    slippage=decimal("The tolerance, a fraction."),
+    deadline=nullable(TIMESTAMP),
+    status=text(enum=Status.values),
+    seq=integer("Of the newest event.", minimum=1),
+    attempt=integer("Counts from 1.", minimum=1),
+    venue=nullable(VENUE),
+    quotes=QUOTES,
+    expectedPrice=nullable(decimal("tokenOut per tokenIn, as quoted.")),
+    executedPrice=nullable(decimal("tokenOut per tokenIn, as filled.")),
+    amountOut=nullable(amount("tokenOut")),
+    minAmountOut=nullable(amount("tokenOut")),
+    fee=nullable(amount("feeToken")),
+    feeToken=nullable(TOKEN),
+    priceImpact=nullable(decimal("A fraction, without the fee.")),
+    realizedSlippage=nullable(
+        decimal("The part of the quoted amount that did not arrive; negative when more arrived.")
+    ),
+    txHash=nullable(TX_HASH),
+    failure=nullable(ref("Failure")),
+    createdAt=TIMESTAMP,
+    updatedAt=TIMESTAMP,
+    completedAt=nullable(TIMESTAMP),
+)
+ORDER_PAGE = record(
+    results=array(ref("Order")),
+    next=nullable(text("The next page's address.", format="uri")),
+    previous=nullable(text("The previous page's address.", format="uri")),
+)
+
+# What an event carries, by its status.
+REQUESTED = record(
+    "The request, in the first event.",
+    optional=("clientOrderId", "deadline"),
+    orderType=text(enum=OrderType.values),
+    tokenIn=TOKEN,
+    tokenOut=TOKEN,
+    amount=amount("tokenIn"),
+    slippage=decimal("A fraction."),
+    clientOrderId=CLIENT_ORDER_ID,
+    deadline=TIMESTAMP,
+)
+RETRIED = record(
+    "Queued again after a passing failure.",
+    error=record(code=text(enum=FailureCode.values), message=text()),
+    retryAt=TIMESTAMP,
+)
+FILLED = record(
+    txHash=TX_HASH,
+    venue=VENUE,
+    executedPrice=decimal("tokenOut per tokenIn."),
+    amountOut=amount("tokenOut"),
+    realizedSlippage=decimal("A fraction."),
+)
+NOTHING = record()
+EVENT_DATA: dict[Status, Schema] = {
+    Status.PENDING: {"anyOf": [REQUESTED, RETRIED]},
+    Status.ROUTING: NOTHING,
+    Status.BUILDING: ref("Route"),
+    Status.SUBMITTED: record(txHash=TX_HASH, venue=VENUE),
+    Status.CONFIRMED: FILLED,
+    Status.FAILED: record(code=text(enum=FailureCode.values), message=text()),
+    Status.CANCELLED: NOTHING,
+    Status.EXPIRED: NOTHING,
+}
+
+
+def event(status: Status, data: Schema) -> Schema:
+    return record(
+        type=text(const="order.status"),
+        orderId=ORDER_ID,
+        seq=integer("1, 2, 3 … without gap.", minimum=1),
+        status=text(const=status.value),
+        previousStatus=nullable(text(enum=Status.values)),
+        attempt=integer("Counts from 1.", minimum=1),
+        timestamp=TIMESTAMP,
+        replayed={"type": "boolean", "description": "Read from the store, not live."},
+        data=data,
+    )
+
+
+def event_name(status: Status) -> str:
+    return f"{status.value.capitalize()}Event"
+
+
+EVENTS = {event_name(status): event(status, data) for status, data in EVENT_DATA.items()}
+EVENT = {
+    "oneOf": [ref(name) for name in EVENTS],
+    "discriminator": {
+        "propertyName": "status",
+        "mapping": {status.value: ref(event_name(status))["$ref"] for status in EVENT_DATA},
+    },
+}
+
+STATS = record(
+    queue=record(
+        waiting=integer(),
+        active=integer("In execution."),
+        completed=integer("Confirmed."),
+        failed=integer(),
+        cancelled=integer(),
+        expired=integer(),
+    ),
+    websocket=record(connections=integer("Open sockets of the whole fleet.")),
+)
+CHECK = text(enum=["ok", "failed"])
+HEALTH = record(
+    status=text(enum=["ok", "unavailable"]),
+    checks={
+        "type": "object",
+        "description": "`database`, `redis` and `worker`; `migrations` in place of `worker` for "
+        "/health/ready; none for /health/live.",
+        "additionalProperties": CHECK,
+    },
+)
+PROBLEM = record(
+    "RFC 9457 problem details.",
+    type=text(pattern="^urn:orderengine:problem:[a-z-]+$"),
+    title=text("The status in words."),
+    status={"type": "integer", "minimum": 400, "maximum": 599},
+    code=text("For programs.", pattern="^[A-Z_]+$", examples=["VALIDATION"]),
+    detail=text("For people."),
+    requestId=text("As in the header X-Request-ID."),
+    errors=array(
+        record(
+            pointer=text("The place in the body or the query (RFC 6901)."),
+            code=text(),
+            detail=text(),
+        )
+    ),
+)
+
+SCHEMAS: dict[str, Schema] = {
+    "Accepted": ACCEPTED,
+    "Order": ORDER,
+    "OrderPage": ORDER_PAGE,
+    "Failure": FAILURE,
+    "Quote": QUOTE,
+    "QuoteRefusal": QUOTE_REFUSAL,
+    "Route": ROUTE,
+    "Event": EVENT,
+    **EVENTS,
+    "Events": record(results=array(ref("Event"))),
+    "Stats": STATS,
+    "Health": HEALTH,
+    "Problem": PROBLEM,
+}

@@ -1,0 +1,432 @@
+"""The OpenAPI document says what the API does: its paths, its answers, its refusals."""
+
+import re
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.test import Client
+from jsonschema import Draft202012Validator, FormatChecker
+from psycopg_pool import PoolTimeout
+from referencing import Registry, Resource
+from rest_framework.permissions import AllowAny
+from rest_framework.views import APIView
+
+from dex.errors import OrderRejected, VenueUnavailable
+from orders import database, execution, health, openapi, queries, urls, views
+from orders.models import Status
+from tests import factories
+from tests.api.http import EXECUTE, basic, execute, order_body, placed, post, problem
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+SCHEMA = "/api/schema"
+DOCS = "/api/docs"
+UNKNOWN = "ord_1700000000000_abcdefghij"
+METHODS = {"get", "put", "post", "delete", "patch"}
+
+
+@cache
+def closed_document() -> dict[str, Any]:
+    """With no member allowed that is not described."""
+    document = deepcopy(openapi.document())
+    for schema in document["components"]["schemas"].values():
+        close(schema)
+    return document
+
+
+def close(node: Any) -> None:
+    if isinstance(node, dict):
+        if "properties" in node:
+            node.setdefault("additionalProperties", False)
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            close(part)
+
+
+def validate(schema: dict[str, Any], body: Any) -> None:
+    document = Resource.opaque(closed_document())
+    absolute = {"$ref": f"urn:api{schema['$ref']}"} if "$ref" in schema else schema
+    registry = Registry().with_resource("urn:api", document)
+    Draft202012Validator(absolute, registry=registry, format_checker=FormatChecker()).validate(body)
+
+
+def conforms(response: HttpResponse, method: str, path: str) -> Any:
+    """The body, after checking status, type, headers and body against the operation."""
+    operation = closed_document()["paths"][path][method]
+    described = operation["responses"][str(response.status_code)]
+    validate(described["content"][response["Content-Type"]]["schema"], response.json())
+    for name, header in described["headers"].items():
+        if header.get("required") or "$ref" in header:
+            assert name in response
+        if name in response and "schema" in header:
+            validate(header["schema"], response[name])
+    return response.json()
+
+
+def run(order_id: str, exchange: factories.StubExchange, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(execution, "exchange", lambda: exchange)
+    execution.execute_order(order_id, sleep=lambda _: None)
+
+
+# The document ------------------------------------------------------------------------------------
+
+
+def test_every_route_and_method_is_in_the_document_and_no_other() -> None:
+    routes = {
+        ("/" + re.sub(r"<str:order_id>", "{orderId}", str(route.pattern)), method)
+        for route in urls.urlpatterns
+        for method in METHODS & set(dir(route.callback.view_class))
+    }
+
+    described = {
+        (path, method) for path, found in openapi.document()["paths"].items() for method in found
+    }
+
+    assert described == routes
+
+
+def test_an_operation_has_an_id_a_tag_and_a_summary() -> None:
+    operations = [o for found in openapi.document()["paths"].values() for o in found.values()]
+
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    assert all(operation["tags"] and operation["summary"] for operation in operations)
+
+
+def test_every_refusal_is_a_problem() -> None:
+    for path, operations in openapi.document()["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400 and not (path.startswith("/health") and status == "503"):
+                    assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_every_operation_but_health_names_the_credentials() -> None:
+    for path, operations in openapi.document()["paths"].items():
+        for operation in operations.values():
+            named = {name for scheme in operation["security"] for name in scheme}
+            assert named == (set() if path.startswith("/health") else {"apiKey", "session"})
+
+
+def test_the_examples_of_requests_are_accepted(client: Client) -> None:
+    for path in (EXECUTE, "/api/quotes"):
+        media = openapi.document()["paths"][path]["post"]["requestBody"]["content"]
+        for example in media["application/json"]["examples"].values():
+            validate(media["application/json"]["schema"], example["value"])
+            assert post(client, path, example["value"]).status_code in {200, 201}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount": True},
+        {"amount": "1,5"},
+        {"amount": "-1"},
+        {"amount": 0},
+        {"amount": None},
+        {"slippage": 0.6},
+        {"slippage": 0},
+        {"slippage": "0.00001"},
+        {"tokenIn": "DOGE"},
+        {"tokenOut": 5},
+        {"orderType": "limit"},
+        {"clientOrderId": "ä"},
+        {"clientOrderId": "x" * 65},
+        {"price": "1"},
+    ],
+    ids=str,
+)
+def test_what_the_document_refuses_the_api_refuses(client: Client, change: dict[str, Any]) -> None:
+    body = order_body(**change)
+    schema = openapi.document()["components"]["schemas"]["OrderRequest"]
+
+    assert not Draft202012Validator(schema).is_valid(body)
+    problem(execute(client, body), 400, "VALIDATION")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount": 2},
+        {"amount": 0.5},
+        {"amount": "0.000000001"},
+        {"slippage": "0.5"},
+        {"slippage": "0.0001"},
+        {"slippage": "0.010"},
+        {"tokenIn": "WSOL"},
+        {"tokenIn": "So11111111111111111111111111111111111111112"},
+        {"clientOrderId": "a.B:c-_9"},
+        {"deadline": "2999-01-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+def test_what_the_document_allows_the_api_takes(client: Client, change: dict[str, Any]) -> None:
+    body = order_body(**change)
+    schema = openapi.document()["components"]["schemas"]["OrderRequest"]
+
+    assert Draft202012Validator(schema).is_valid(body)
+    conforms(execute(client, body), "post", EXECUTE)
+
+
+# Answers -----------------------------------------------------------------------------------------
+
+
+def test_the_answer_to_an_order_and_its_repetition(client: Client) -> None:
+    body = order_body(clientOrderId="mine")
+
+    first = conforms(execute(client, body), "post", EXECUTE)
+
+    again = execute(client, body)
+    assert conforms(again, "post", EXECUTE) == first
+    assert again["Idempotency-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("status", Status, ids=lambda status: status.value)
+def test_an_order_in_every_state(client: Client, status: Status) -> None:
+    order = factories.order_in(status)
+
+    shown = conforms(client.get(f"/api/orders/{order.id}"), "get", "/api/orders/{orderId}")
+
+    assert shown["status"] == status
+    conforms(client.get("/api/orders"), "get", "/api/orders")
+
+
+def test_an_order_that_was_retried_and_confirmed_with_its_events(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = placed(client, order_body(clientOrderId="mine", deadline="2999-01-01T00:00:00Z"))
+    away = factories.StubExchange(route=VenueUnavailable("QUOTE_UNAVAILABLE", "no answer"))
+    with pytest.raises(execution.RetryLater):
+        run(order_id, away, monkeypatch)
+    factories.make_due(order_id)
+    run(order_id, factories.StubExchange(), monkeypatch)
+
+    shown = conforms(client.get(f"/api/orders/{order_id}"), "get", "/api/orders/{orderId}")
+    events = client.get(f"/api/orders/{order_id}/events")
+    found = conforms(events, "get", "/api/orders/{orderId}/events")["results"]
+
+    assert (shown["status"], shown["attempt"]) == ("confirmed", 2)
+    assert shown["quotes"]
+    assert [event["status"] for event in found] == [
+        "pending", "routing", "pending", "routing", "building", "submitted", "confirmed",
+    ]  # fmt: skip
+    assert conforms(client.get("/api/orders"), "get", "/api/orders")["results"] == [shown]
+
+
+def test_an_order_that_failed_with_its_events(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = placed(client)
+    refused = OrderRejected("INSUFFICIENT_LIQUIDITY", "too large")
+    run(order_id, factories.StubExchange(route=refused), monkeypatch)
+
+    shown = conforms(client.get(f"/api/orders/{order_id}"), "get", "/api/orders/{orderId}")
+    events = client.get(f"/api/orders/{order_id}/events")
+
+    assert shown["failure"]["code"] == "INSUFFICIENT_LIQUIDITY"
+    assert conforms(events, "get", "/api/orders/{orderId}/events")["results"][-1]["data"]["code"]
+
+
+def test_a_cancelled_order_with_its_events(client: Client) -> None:
+    order_id = placed(client)
+
+    answer = client.post(f"/api/orders/{order_id}/cancel")
+
+    assert conforms(answer, "post", "/api/orders/{orderId}/cancel")["status"] == "cancelled"
+    events = client.get(f"/api/orders/{order_id}/events")
+    conforms(events, "get", "/api/orders/{orderId}/events")
+
+
+def test_pages_of_the_list(client: Client) -> None:
+    for _ in range(3):
+        placed(client)
+
+    first = conforms(client.get("/api/orders?limit=1"), "get", "/api/orders")
+    second = conforms(client.get(first["next"]), "get", "/api/orders")
+
+    assert second["next"]
+    assert second["previous"]
+
+
+@pytest.mark.parametrize("amount", ["1.5", "20000"], ids=["one venue", "divided"])
+def test_quotes(client: Client, amount: str) -> None:
+    answer = post(client, "/api/quotes", order_body(amount=amount, slippage="0.5"))
+
+    conforms(answer, "post", "/api/quotes")
+
+
+def test_quotes_when_one_venue_has_none(client: Client) -> None:
+    answer = post(client, "/api/quotes", {**order_body(), "tokenIn": "RAY", "tokenOut": "USDC"})
+
+    conforms(answer, "post", "/api/quotes")
+
+
+def test_stats(client: Client) -> None:
+    placed(client)
+
+    conforms(client.get("/api/orders/stats"), "get", "/api/orders/stats")
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/health/live"])
+def test_health(client: Client, path: str) -> None:
+    conforms(client.get(path), "get", path)
+
+
+def test_ill_health(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "remembered", lambda name, check: "failed")
+
+    response = client.get("/health")
+
+    assert response.status_code == 503
+    conforms(response, "get", "/health")
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+def test_refusals_of_an_order(client: Client) -> None:
+    execute(client, order_body(clientOrderId="mine"))
+    responses = [
+        execute(client, {}),
+        execute(client, "{"),
+        execute(client, order_body(clientOrderId="mine", amount="2")),
+        execute(client, b" " * 300_000),
+        client.post(EXECUTE, "a=b", content_type="application/x-www-form-urlencoded"),
+    ]
+
+    assert [response.status_code for response in responses] == [400, 400, 409, 413, 415]
+    for response in responses:
+        conforms(response, "post", EXECUTE)
+
+
+def test_refusals_of_reading(client: Client) -> None:
+    one = "/api/orders/{orderId}"
+    order_id = factories.order_in(Status.CONFIRMED).id
+
+    conforms(client.get(EXECUTE), "get", EXECUTE)
+    conforms(client.get(f"/api/orders/{UNKNOWN}"), "get", one)
+    conforms(client.get(f"/api/orders/{UNKNOWN}/events"), "get", one + "/events")
+    conforms(client.get(f"/api/orders/{order_id}/events?afterSeq=x"), "get", one + "/events")
+    conforms(client.get("/api/orders?limit=0"), "get", "/api/orders")
+    conforms(client.post(f"/api/orders/{UNKNOWN}/cancel"), "post", one + "/cancel")
+    conforms(client.post(f"/api/orders/{order_id}/cancel"), "post", one + "/cancel")
+    conforms(client.get(SCHEMA + "?format=xml"), "get", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OrderRejected("NO_ROUTE", "no pool"), 404),
+        (OrderRejected("INSUFFICIENT_LIQUIDITY", "too large"), 400),
+        (VenueUnavailable("QUOTE_UNAVAILABLE", "no answer"), 503),
+    ],
+)
+def test_refusals_of_quotes(
+    client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    stub = factories.StubExchange(route=error)
+    monkeypatch.setattr("orders.intake.exchange", lambda: stub)
+
+    response = post(client, "/api/quotes", order_body())
+
+    assert response.status_code == status
+    conforms(response, "post", "/api/quotes")
+
+
+def test_refusals_while_postgresql_is_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise PoolTimeout("2 s")
+
+    monkeypatch.setattr(database, "rows", away)
+    monkeypatch.setattr(queries, "orders_of", away)
+
+    for path in ("/api/orders", "/api/orders/stats"):
+        response = client.get(path)
+        assert response.status_code == 503
+        conforms(response, "get", path)
+    conforms(execute(client), "post", EXECUTE)
+
+
+def test_refusals_of_a_stranger(client: Client, auth_required: None) -> None:
+    for path in ("/api/orders", "/api/orders/stats", EXECUTE):
+        response = client.get(path)
+        assert response.status_code == 401
+        conforms(response, "get", path)
+    conforms(execute(client), "post", EXECUTE)
+
+
+def test_refusals_of_a_session_from_another_page(client: Client, alice: User) -> None:
+    client.force_login(alice)
+
+    response = execute(client)
+
+    assert response.status_code == 403
+    conforms(response, "post", EXECUTE)
+
+
+def test_a_fault_of_ours(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "owner_of", lambda request: 1 / 0)
+
+    response = client.get("/api/orders")
+
+    assert response.status_code == 500
+    conforms(response, "get", "/api/orders")
+
+
+# Schema and page ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "media_type"),
+    [
+        ("", "*/*", "application/json"),
+        ("", "text/html,*/*;q=0.8", "application/json"),
+        ("", "image/png", "application/json"),
+        ("", "application/yaml", "application/yaml"),
+        ("", "application/vnd.oai.openapi+json", "application/vnd.oai.openapi+json"),
+        ("?format=json", "*/*", "application/json"),
+        ("?format=yaml", "*/*", "application/yaml"),
+    ],
+)
+def test_the_document_is_json_or_yaml(
+    client: Client, query: str, accept: str, media_type: str
+) -> None:
+    response = client.get(SCHEMA + query, headers={"Accept": accept})
+
+    assert response.status_code == 200
+    assert response["Content-Type"].partition(";")[0] == media_type
+    assert media_type in openapi.document()["paths"][SCHEMA]["get"]["responses"]["200"]["content"]
+    assert yaml.safe_load(response.content) == openapi.document()
+
+
+def test_the_page_refers_to_no_other_host(client: Client) -> None:
+    page = client.get(DOCS).text
+    scripts = re.findall(r'(?:src|href)="([^"]*)"', page)
+    own = [client.get(script).text for script in scripts if script.startswith(DOCS)]
+
+    assert len(scripts) >= 4
+    assert all(re.match(r"/[^/]", script) for script in scripts)
+    assert len(own) == 1
+    assert "//" not in re.sub(r"(?m)^\s*//.*$", "", own[0])
+    assert '"validatorUrl": null' in own[0]
+    assert f'url: "{SCHEMA}"' in own[0].replace("\\u002D", "-")
+
+
+def test_a_stranger_gets_neither_document_nor_page(
+    client: Client, auth_required: None, monkeypatch: pytest.MonkeyPatch, alice: User
+) -> None:
+    monkeypatch.setattr(openapi.DocsView, "permission_classes", APIView.permission_classes)
+
+    for path in (SCHEMA, SCHEMA + "?format=yaml", DOCS):
+        problem(client.get(path), 401, "NOT_AUTHENTICATED")
+        known = client.get(path, headers={"Authorization": basic(alice)})
+        assert known.status_code == 200
+
+
+def test_the_page_has_the_permissions_of_the_api() -> None:
+    assert openapi.DocsView.permission_classes == APIView.permission_classes == [AllowAny]
