@@ -7,21 +7,52 @@ from orders import placement, render
 from orders.execution import exchange
 from orders.lifecycle import ClaimLost, IllegalTransition
 from orders.models import FailureCode, Order
-from orders.placement import ClientOrderIdReused, DeadlinePassed, Placed
+from orders.placement import (
+    ClientOrderIdReused,
+    DeadlinePassed,
+    Denied,
+    OrderRequest,
+    Placed,
+)
 from orders.problems import FieldError, Problem
-from orders.serializers import OrderRequestSerializer, QuoteRequestSerializer
+from orders.serializers import (
+    BatchRequestSerializer,
+    OrderRequestSerializer,
+    QuoteRequestSerializer,
+)
 
 
 def place(body: Any, owner_id: int | None) -> Placed:
     """Raises Problem, rest_framework's ValidationError, psycopg.OperationalError."""
     request = OrderRequestSerializer(data=body).validated_request(owner_id)
+    return stored([request], "")[0]
+
+
+def place_batch(body: Any, owner_id: int | None) -> list[Placed]:
+    """All of them, or none. Raises as `place` does."""
+    requests = BatchRequestSerializer(data=body).validated_requests(owner_id)
+    return stored(requests, "/orders/{}")
+
+
+def stored(requests: list[OrderRequest], place: str) -> list[Placed]:
+    """`place` is the pointer to the order at a position of the body."""
     try:
-        return placement.place_order(request)
+        return placement.place_orders(requests)
     except ClientOrderIdReused as error:
-        raise Problem(status=409, code="CLIENT_ORDER_ID_REUSED", detail=str(error)) from None
+        errors = field_errors(error, place + "/clientOrderId", "client_order_id_reused")
+        raise Problem(
+            status=409, code="CLIENT_ORDER_ID_REUSED", detail=str(error), errors=errors
+        ) from None
     except DeadlinePassed as error:
-        late = FieldError(pointer="/deadline", code="deadline_passed", detail=str(error))
-        raise Problem(status=400, code="VALIDATION", detail=str(error), errors=[late]) from None
+        errors = field_errors(error, place + "/deadline", "deadline_passed")
+        raise Problem(status=400, code="VALIDATION", detail=str(error), errors=errors) from None
+
+
+def field_errors(denied: Denied, pointer: str, code: str) -> list[FieldError]:
+    return [
+        FieldError(pointer=pointer.format(position), code=code, detail=reason)
+        for position, reason in denied.reasons.items()
+    ]
 
 
 def withdraw(order: Order) -> None:

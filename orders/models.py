@@ -83,10 +83,14 @@ class VenueName(models.TextChoices):
     SPLIT = "raydium+meteora", "Raydium and Meteora"
 
 
+def new_suffix() -> str:
+    """What tells the orders of one millisecond apart."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(10))
+
+
 def new_order_id() -> str:
     """`ord_`, 13 digits of milliseconds, 10 random characters: sorts by time of creation."""
-    suffix = "".join(secrets.choice(ALPHABET) for _ in range(10))
-    return f"ord_{time.time_ns() // 1_000_000:013d}_{suffix}"
+    return f"ord_{time.time_ns() // 1_000_000:013d}_{new_suffix()}"
 
 
 def base_units(*, null: bool = False) -> "models.DecimalField[Any, Any]":

@@ -1,5 +1,6 @@
-"""Where an order comes in: stored once for each client order id, then hinted to the workers."""
+"""Where orders come in: stored once for each client order id, then hinted to the workers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,28 +11,9 @@ from dex.tokens import format_amount
 from dex.types import Token
 from orders import database, hints, lifecycle, render, requestid
 from orders.events import Event, iso
-from orders.models import Order, Status, new_order_id
+from orders.models import Order, Status, new_suffix
 
-STORE = f"""
-WITH o AS (
-    INSERT INTO orders_order (id, owner_id, client_order_id, order_type, token_in, token_out,
-                              amount_in, slippage_bps, deadline_at, request_id)
-    VALUES (%(id)s, %(owner_id)s, %(client_order_id)s, %(order_type)s, %(token_in)s,
-            %(token_out)s, %(amount_in)s, %(slippage_bps)s, %(deadline_at)s, %(request_id)s)
-    ON CONFLICT DO NOTHING
-    RETURNING id, created_at
-), e AS (
-    INSERT INTO orders_orderevent
-        (order_id, seq, status, previous_status, attempt, created_at, data)
-    SELECT id, 1, 'pending', '', 1, created_at, %(data)s FROM o
-), {lifecycle.TALLY.format(kind="placed")}
-SELECT id, created_at FROM o
-"""
-EARLIER = """
-SELECT id, created_at, order_type, token_in, token_out, amount_in, slippage_bps, deadline_at
-FROM orders_order
-WHERE owner_id IS NOT DISTINCT FROM %(owner_id)s AND client_order_id = %(client_order_id)s
-"""
+PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0008
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,65 +71,79 @@ class Placed:
         }
 
 
-class ClientOrderIdReused(Exception):
+class Denied(Exception):
+    """Nothing was stored: `reasons` has a sentence for each order at fault, by its position."""
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = reasons
+
+
+class ClientOrderIdReused(Denied):
     """The client order id belongs to an earlier order that asks for something else."""
 
 
-class DeadlinePassed(Exception):
+class DeadlinePassed(Denied):
     """The order could never be sent in time."""
 
 
-def place_order(request: OrderRequest) -> Placed:
-    """Store the order and its first event, then hint. Committed when this returns.
+def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
+    """Store the orders of one owner with their first events, all or none, then hint.
 
+    Committed when this returns. A repeated request gets its first answer, even after its deadline.
     Raises ClientOrderIdReused, DeadlinePassed, psycopg.OperationalError.
     """
-    if request.deadline_at is not None and request.deadline_at <= datetime.now(UTC):
-        return late(request, request.deadline_at)
-    data = request.as_event_data()
-    stored = database.row(
-        STORE,
+    data = [request.as_event_data() for request in requests]
+    answers = database.rows(
+        PLACE, {"owner_id": requests[0].owner_id, "wanted": Jsonb(wanted(requests, data))}
+    )
+    check(requests, answers)
+    placed = [
+        Placed(order_id=row["id"], created_at=row["created_at"], replayed=row["replayed"])
+        for row in answers
+    ]
+    for request, order, shown in zip(requests, placed, data, strict=True):
+        if not order.replayed:
+            lifecycle.announce(first_event(request, order, shown))
+            hints.send_soon(order.order_id)
+    return placed
+
+
+def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As orders_place takes them. Ids ascend, so that the orders start in the order given."""
+    moment = datetime.now(UTC)
+    suffixes = sorted(new_suffix() for _ in requests)
+    return [
         {
             **request.columns(),
-            "id": new_order_id(),
-            "owner_id": request.owner_id,
+            "deadline_at": None if (deadline := request.deadline_at) is None else str(deadline),
             "client_order_id": request.client_order_id,
-            "data": Jsonb(data),
+            "late": deadline is not None and deadline <= moment,
+            "suffix": suffix,
             "request_id": requestid.bound(),
-        },
-    )
-    if stored is None:
-        if (before := earlier(request)) is None:
-            raise RuntimeError("an order id was drawn twice")
-        return before
-    placed = Placed(order_id=stored["id"], created_at=stored["created_at"])
-    lifecycle.announce(first_event(request, placed, data))
-    hints.send_soon(placed.order_id)
-    return placed
+            "data": shown,
+        }
+        for request, suffix, shown in zip(requests, suffixes, data, strict=True)
+    ]
 
 
-def late(request: OrderRequest, deadline_at: datetime) -> Placed:
-    """A repeated request gets its first answer even after its deadline; a new one is denied."""
-    before = earlier(request) if request.client_order_id is not None else None
-    if before is None:
-        raise DeadlinePassed(f"The deadline {iso(deadline_at)} has passed.")
-    return before
-
-
-def earlier(request: OrderRequest) -> Placed | None:
-    """The order that already has this client order id. Raises ClientOrderIdReused."""
-    found = database.row(
-        EARLIER, {"owner_id": request.owner_id, "client_order_id": request.client_order_id}
-    )
-    if found is None:
-        return None
-    placed = Placed(order_id=found.pop("id"), created_at=found.pop("created_at"), replayed=True)
-    if found != request.columns():
-        raise ClientOrderIdReused(
-            f"{request.client_order_id} already names order {placed.order_id}, which asks for "
-            "something else: use a new client order id for a new order."
-        )
-    return placed
+def check(requests: Sequence[OrderRequest], answers: list[dict[str, Any]]) -> None:
+    """Raises what kept the orders from being stored."""
+    late, reused = {}, {}
+    for position, (request, row) in enumerate(zip(requests, answers, strict=True)):
+        if row["id"] is None:
+            if request.deadline_at is None:
+                raise RuntimeError("an order id was drawn twice")
+            late[position] = f"The deadline {iso(request.deadline_at)} has passed."
+        elif not row["same"]:
+            reused[position] = (
+                f"{request.client_order_id} already names order {row['id']}, which asks for "
+                "something else: use a new client order id for a new order."
+            )
+    if late:
+        raise DeadlinePassed(late)
+    if reused:
+        raise ClientOrderIdReused(reused)
 
 
 def first_event(request: OrderRequest, placed: Placed, data: dict[str, Any]) -> Event:

@@ -26,7 +26,8 @@ DATABASE_AWAY = (
     InterfaceError,
 )
 LONGEST_TEXT = 500
-MOST_ERRORS = 5
+MOST_ERRORS = 200
+MOST_IN_FRAME = 5  # with the texts clipped: a frame may not be longer than 64 KiB
 # The code of a refusal that DRF or Django raises, by its status.
 CODES = {
     400: "VALIDATION",
@@ -74,11 +75,12 @@ class Problem(Exception):
         }
 
     def as_frame(self) -> dict[str, Any]:
-        return {**self.as_json(), "type": "error"}
+        shown = self.as_json()
+        return {**shown, "type": "error", "errors": shown["errors"][:MOST_IN_FRAME]}
 
 
 def clipped(text: str) -> str:
-    """What a client sent is repeated to it in part: a frame may not be longer than 64 KiB."""
+    """What a client sent is repeated to it in part."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
@@ -151,15 +153,20 @@ def of_api_exception(error: exceptions.APIException) -> Problem:
 def field_errors(details: Any, pointer: str) -> Iterator[FieldError]:
     """DRF's nested error details, flattened."""
     if isinstance(details, list):
-        indexed = any(isinstance(d, dict) and "message" not in d for d in details)
+        indexed = any(isinstance(d, dict) and not is_sentence(d) for d in details)
         for index, detail in enumerate(details):
             yield from field_errors(detail, f"{pointer}/{index}" if indexed else pointer)
-    elif set(details) == {"message", "code"} and isinstance(details["message"], str):
+    elif is_sentence(details):
         yield FieldError(pointer=pointer, code=details["code"], detail=str(details["message"]))
     else:
         for name, detail in details.items():
             place = pointer if name == "non_field_errors" else f"{pointer}/{escape(str(name))}"
             yield from field_errors(detail, place)
+
+
+def is_sentence(details: dict[str, Any]) -> bool:
+    """Not the errors of fields that a client named `message` and `code`."""
+    return set(details) == {"message", "code"} and isinstance(details["message"], str)
 
 
 def escape(name: str) -> str:

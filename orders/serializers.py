@@ -14,6 +14,7 @@ from orders.placement import OrderRequest
 NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?", re.ASCII)
 CLIENT_ORDER_ID = r"^[A-Za-z0-9_.:-]{1,64}\Z"
 MAX_EXPONENT = 40
+MOST_IN_BATCH = 100
 EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
@@ -117,7 +118,10 @@ class OrderRequestSerializer(QuoteRequestSerializer):
     def validated_request(self, owner_id: int | None) -> OrderRequest:
         """The order asked for. Raises ValidationError."""
         self.is_valid(raise_exception=True)
-        fields = self.validated_data
+        return self.request_of(self.validated_data, owner_id)
+
+    @staticmethod
+    def request_of(fields: dict[str, Any], owner_id: int | None) -> OrderRequest:
         return OrderRequest(
             owner_id=owner_id,
             order_type=str(fields["orderType"]),
@@ -128,6 +132,29 @@ class OrderRequestSerializer(QuoteRequestSerializer):
             client_order_id=fields.get("clientOrderId"),
             deadline_at=fields.get("deadline"),
         )
+
+
+class BatchRequestSerializer(Strict):
+    orders: serializers.ListSerializer[Any] = serializers.ListSerializer(
+        child=OrderRequestSerializer(), min_length=1, max_length=MOST_IN_BATCH
+    )
+
+    def validate_orders(self, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        first: dict[str, int] = {}
+        errors: list[dict[str, Any]] = [{} for _ in orders]
+        for position, name in enumerate(order.get("clientOrderId") for order in orders):
+            if name is not None and first.setdefault(name, position) != position:
+                sentence = f"Order {first[name]} of this batch has the same client order id."
+                errors[position] = {"clientOrderId": [sentence]}
+        if any(errors):
+            raise serializers.ValidationError(errors, code="duplicate")
+        return orders
+
+    def validated_requests(self, owner_id: int | None) -> list[OrderRequest]:
+        """The orders asked for. Raises ValidationError."""
+        self.is_valid(raise_exception=True)
+        orders = self.validated_data["orders"]
+        return [OrderRequestSerializer.request_of(fields, owner_id) for fields in orders]
 
 
 class OrderFilterSerializer(Strict):

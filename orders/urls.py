@@ -4,6 +4,7 @@ from orders import health, openapi, views
 
 urlpatterns = [
     path("api/orders/execute", views.ExecuteView.as_view()),
+    path("api/orders/batch", views.BatchView.as_view()),
     path("api/orders/stats", views.StatsView.as_view()),
     path("api/orders", views.OrderListView.as_view()),
     path("api/orders/<str:order_id>", views.OrderView.as_view()),

@@ -55,6 +55,26 @@ class ExecuteView(APIView):
         )
 
 
+class BatchView(APIView):
+    """POST places all orders of the body, or none."""
+
+    def post(self, request: Request) -> Response:
+        refuse_key(request)
+        placed = intake.place_batch(request.data, owner_of(request))
+        replayed = all(order.replayed for order in placed)
+        return Response(
+            {"results": [order.as_json() for order in placed]},
+            status=201,
+            headers={"Idempotency-Replayed": "true"} if replayed else {},
+        )
+
+
+def refuse_key(request: Request) -> None:
+    if "Idempotency-Key" in request.headers:
+        detail = "Idempotency-Key names one order: give each order of a batch a clientOrderId."
+        raise Problem(status=400, code="IDEMPOTENCY_KEY_ON_BATCH", detail=detail)
+
+
 def with_key(request: Request) -> Any:
     """The body, with the Idempotency-Key header as its client order id."""
     key = request.headers.get("Idempotency-Key")

@@ -32,8 +32,12 @@ def order_request(**changes: Any) -> placement.OrderRequest:
     return placement.OrderRequest(**{**fields, **changes})
 
 
+def place_one(request: placement.OrderRequest) -> placement.Placed:
+    return placement.place_orders([request])[0]
+
+
 def place(**changes: Any) -> str:
-    return placement.place_order(order_request(**changes)).order_id
+    return place_one(order_request(**changes)).order_id
 
 
 def load(order_id: str) -> Order:

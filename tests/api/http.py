@@ -10,6 +10,7 @@ from django.test import Client
 from orders import database, keys
 
 EXECUTE = "/api/orders/execute"
+BATCH = "/api/orders/batch"
 ORDER_ID = r"ord_\d{13}_[a-z0-9]{10}"
 TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 PROBLEM_MEMBERS = {"type", "title", "status", "code", "detail", "requestId", "errors"}

@@ -7,13 +7,13 @@ import pytest
 
 from orders import database, placement
 from orders.models import Order
-from tests.factories import load, order_request, place
+from tests.factories import load, order_request, place, place_one
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def test_an_order_and_its_first_event_are_stored_together() -> None:
-    placed = placement.place_order(order_request(client_order_id="mine"))
+    placed = place_one(order_request(client_order_id="mine"))
 
     order = load(placed.order_id)
     event = order.events.get()
@@ -37,9 +37,9 @@ def test_a_stored_order_is_hinted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_client_order_id_is_the_same_order() -> None:
-    first = placement.place_order(order_request(client_order_id="a"))
+    first = place_one(order_request(client_order_id="a"))
 
-    again = placement.place_order(order_request(client_order_id="a"))
+    again = place_one(order_request(client_order_id="a"))
 
     assert (again.order_id, again.created_at) == (first.order_id, first.created_at)
     assert (first.replayed, again.replayed) == (False, True)
@@ -50,7 +50,7 @@ def test_fifty_repeats_at_once_make_one_order_and_equal_answers() -> None:
     request = order_request(client_order_id="many")
 
     with ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(placement.place_order, [request] * 50))
+        answers = list(threads.map(place_one, [request] * 50))
 
     assert len({(answer.order_id, answer.created_at) for answer in answers}) == 1
     assert [answer.replayed for answer in answers].count(False) == 1
@@ -79,8 +79,8 @@ def test_a_deadline_that_has_passed_is_denied_without_a_row() -> None:
 def test_a_repeat_after_the_deadline_gets_the_first_answer() -> None:
     deadline = database.now() + timedelta(milliseconds=200)
     request = order_request(client_order_id="soon", deadline_at=deadline)
-    first = placement.place_order(request)
+    first = place_one(request)
     while database.now() <= deadline:
         pass
 
-    assert placement.place_order(request).order_id == first.order_id
+    assert place_one(request).order_id == first.order_id

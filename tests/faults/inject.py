@@ -92,10 +92,10 @@ def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 def wrap_web() -> None:
     from orders import hints, lifecycle, placement  # noqa: PLC0415
 
-    @around(placement, "place_order")
-    def place_order(original: Any, request: Any) -> Any:
-        _here.placing = request.client_order_id
-        return original(request)
+    @around(placement, "place_orders")
+    def place_orders(original: Any, requests: Any) -> Any:
+        _here.placing = requests[0].client_order_id
+        return original(requests)
 
     @around(lifecycle, "announce")
     def announce(original: Any, event: Any, **rest: Any) -> None:
