@@ -39,6 +39,7 @@ from orders import problems, views
 from orders.openapi_components import CLIENT_ORDER_ID, ORDER_ID, SCHEMAS, ref
 from orders.serializers import (
     AfterSeqSerializer,
+    BatchRequestSerializer,
     OrderFilterSerializer,
     OrderRequestSerializer,
     QuoteRequestSerializer,
@@ -190,6 +191,34 @@ describe(
             101: OpenApiResponse(description="The WebSocket is open."),
             **refusals(426),
         },
+    ),
+)
+describe(
+    views.BatchView,
+    post=extend_schema(
+        operation_id="placeOrders",
+        tags=["orders"],
+        summary="Place up to a hundred orders, all of them or none",
+        description="The pointer of an error has the order's place: `/orders/3/amount`. The "
+        "Idempotency-Key header is refused: each order may have a clientOrderId.",
+        request=BatchRequestSerializer,
+        examples=[OpenApiExample("two orders", {"orders": [MARKET, FULL]}, request_only=True)],
+        parameters=[REPLAYED, RETRY_AFTER],
+        responses={
+            201: answer("AcceptedBatch", "Stored, in the order given."),
+            **refusals(*BODY, _409="A clientOrderId belongs to an order that asks for other."),
+        },
+    ),
+)
+describe(
+    views.TicketsView,
+    post=extend_schema(
+        operation_id="createTicket",
+        tags=["websocket"],
+        summary="A ticket for `?ticket=` of the WebSocket's address, good once, for 30 s",
+        request=None,
+        parameters=[RETRY_AFTER],
+        responses={201: answer("Ticket", "Not to be cached."), **refusals(403)},
     ),
 )
 describe(

@@ -252,6 +252,8 @@ PROBLEM = record(
 
 SCHEMAS: dict[str, Schema] = {
     "Accepted": ACCEPTED,
+    "AcceptedBatch": record(results=array(ref("Accepted"))),
+    "Ticket": record(ticket=text(minLength=1), expiresAt=TIMESTAMP),
     "Order": ORDER,
     "OrderPage": ORDER_PAGE,
     "Failure": FAILURE,

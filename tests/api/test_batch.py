@@ -22,7 +22,7 @@ from tests.api.http import (
     BATCH,
     ORDER_ID,
     TIMESTAMP,
-    basic,
+    bearer,
     execute,
     order_body,
     placed,
@@ -244,7 +244,7 @@ def test_the_header_cannot_name_a_batch(client: Client) -> None:
 def test_where_keys_are_required_a_batch_needs_one(client: Client, alice: User) -> None:
     problem(batch(client, order_body()), 401, "NOT_AUTHENTICATED")
 
-    assert len(ids(batch(client, order_body(), Authorization=basic(alice)))) == 1
+    assert len(ids(batch(client, order_body(), Authorization=bearer(alice)))) == 1
 
 
 # Repeats -----------------------------------------------------------------------------------------
@@ -318,13 +318,13 @@ def test_a_repeat_after_a_deadline_still_gets_the_first_answer(
 
 def test_two_owners_may_use_the_same_names(client: Client, alice: User, bob: User) -> None:
     found = [
-        *ids(batch(client, *named("a", "b"), Authorization=basic(alice))),
-        *ids(batch(client, *named("a", "b"), Authorization=basic(bob))),
+        *ids(batch(client, *named("a", "b"), Authorization=bearer(alice))),
+        *ids(batch(client, *named("a", "b"), Authorization=bearer(bob))),
         *ids(batch(client, *named("a", "b"))),
     ]
 
     assert len(set(found)) == 6
-    assert ids(batch(client, *named("a", "b"), Authorization=basic(bob))) == found[2:4]
+    assert ids(batch(client, *named("a", "b"), Authorization=bearer(bob))) == found[2:4]
 
 
 # Many at once ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ REST: dict[str, tuple[Outcome, Outcome]] = {
     "list": ("listed", "empty"),
     "list by client order id": ("listed", "empty"),
     "place with the same client order id": (409, 201),
+    "place with the same client order id in a batch": (409, 201),
 }
 SOCKET: dict[str, tuple[Outcome, Outcome]] = {
     "address": ("order.status", 4404),
@@ -51,6 +52,9 @@ def over_rest(client: Client, path: str, order_id: str, headers: dict[str, str])
         case "place with the same client order id":
             body = order_body(clientOrderId=HERS, amount="7")
             return execute(client, body, **headers).status_code
+        case "place with the same client order id in a batch":
+            orders = {"orders": [order_body(clientOrderId=HERS, amount="7")]}
+            return post(client, "/api/orders/batch", orders, **headers).status_code
     query = {"clientOrderId": HERS} if "client" in path else {}
     found = client.get("/api/orders", query, headers=headers).json()["results"]
     return "listed" if [order_id] == [order["orderId"] for order in found] else "empty"
@@ -142,6 +146,11 @@ def test_every_path_of_the_api_is_in_the_table() -> None:
         "api/orders",
         "api/quotes",
         "api/tickets",
+        "api/orders/batch",
+        "api/asyncapi.yaml",
+        "api/schema",
+        "api/docs",
+        "metrics",
         "health",
         "health/ready",
         "health/live",

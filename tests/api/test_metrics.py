@@ -15,7 +15,7 @@ from dex.errors import VenueUnavailable
 from orders import claims, database, dispatcher, events, execution, metrics, presence
 from orders.models import Status
 from tests import factories
-from tests.api.http import basic, placed, problem
+from tests.api.http import bearer, placed, problem
 from tests.factories import StubExchange
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -278,14 +278,14 @@ def test_where_keys_are_required_nobody_reads_them(client: Client) -> None:
 
 @pytest.mark.usefixtures("auth_required")
 def test_a_user_is_not_staff(client: Client, alice: User) -> None:
-    problem(client.get("/metrics", headers={"Authorization": basic(alice)}), 403, "FORBIDDEN")
+    problem(client.get("/metrics", headers={"Authorization": bearer(alice)}), 403, "FORBIDDEN")
 
 
 @pytest.mark.usefixtures("auth_required")
 def test_staff_reads_them(client: Client, make_user: Any) -> None:
     scraper = make_user("prometheus", is_staff=True)
 
-    assert client.get("/metrics", headers={"Authorization": basic(scraper)}).status_code == 200
+    assert client.get("/metrics", headers={"Authorization": bearer(scraper)}).status_code == 200
 
 
 @pytest.mark.usefixtures("auth_required")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_orders")
 
 @pytest.fixture
 def lines() -> Any:
+    structlog.contextvars.clear_contextvars()  # a request of the test before
     merged = structlog.contextvars.merge_contextvars
     with structlog.testing.capture_logs(processors=[merged]) as captured:
         yield captured
