@@ -127,9 +127,7 @@ def check_key(prefix: str, digest: str) -> Caller:
 
 
 def check_still_good(caller: Caller) -> None:
-    """Raises Problem once the key is revoked or its owner may not sign in any more."""
-    if caller.owner_id is None:
-        return
+    """Of a user. Raises Problem once the key is revoked or the user may not sign in any more."""
     values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
     if database.row(STILL_GOOD, values) is None:
         raise not_authenticated("The sign-in of this socket is no longer good.")
