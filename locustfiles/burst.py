@@ -2,12 +2,12 @@
 
     python locustfiles/burst.py --host http://127.0.0.1:3000 --orders 100
 
-Exits with 0 when every order was confirmed. A host may be written as
-https://user:password@example.com.
+Exits with 0 when every order was confirmed. API_KEY, if set, signs in.
 """
 
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
@@ -51,10 +51,15 @@ async def run(host: str, count: int) -> list[Event]:
     return [life[-1] for life in lives]
 
 
+def sign_in() -> dict[str, str]:
+    key = os.environ.get("API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 async def place(host: str, count: int) -> list[str]:
     """Posts all orders concurrently, each on a connection of its own."""
     async with httpx.AsyncClient(
-        base_url=host, limits=NO_LIMITS, timeout=60, trust_env=False
+        base_url=host, headers=sign_in(), limits=NO_LIMITS, timeout=60, trust_env=False
     ) as client:
 
         async def post(number: int) -> tuple[str, float]:
@@ -74,7 +79,8 @@ async def follow(host: str, order_ids: list[str], begun: float) -> None:
     """Returns after the last order's end, telling of each quarter."""
     waiting = set(order_ids)
     steps = {len(order_ids) * quarter // 4 for quarter in (1, 2, 3, 4)}
-    async with connect(host.replace("http", "ws", 1) + PATH, proxy=None) as socket:
+    address = host.replace("http", "ws", 1) + PATH
+    async with connect(address, proxy=None, additional_headers=sign_in()) as socket:
         for order_id in order_ids:
             await socket.send(json.dumps({"type": "subscribe", "orderId": order_id}))
         while waiting:
@@ -91,7 +97,11 @@ async def follow(host: str, order_ids: list[str], begun: float) -> None:
 async def fetch(host: str, order_ids: list[str]) -> list[list[Event]]:
     """All events of each order, as the events API has them."""
     async with httpx.AsyncClient(
-        base_url=host, limits=FEW_AT_ONCE, timeout=httpx.Timeout(30, pool=None), trust_env=False
+        base_url=host,
+        headers=sign_in(),
+        limits=FEW_AT_ONCE,
+        timeout=httpx.Timeout(30, pool=None),
+        trust_env=False,
     ) as client:
 
         async def get(order_id: str) -> list[Event]:

@@ -64,6 +64,8 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "django.request": {"filters": ["bugs"]},
             "django.security.DisallowedHost": {"filters": ["one_line"]},
             "django.channels.server": {"level": "WARNING"},
+            # At debug it writes each header of a handshake, the key of `manage.py watch` too.
+            "websockets": {"level": "INFO"},
             "tornado.access": {"level": "WARNING"},
             "flower.inspector": {"level": "ERROR"},
         },

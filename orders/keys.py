@@ -30,7 +30,7 @@ WITH used AS (
     WHERE prefix = %(prefix)s AND digest = %(digest)s AND revoked_at IS NULL
       AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
 )
-SELECT k.id, k.digest, k.owner_id
+SELECT k.id, k.digest, k.owner_id, u.is_staff
 FROM orders_apikey k JOIN auth_user u ON u.id = k.owner_id
 WHERE k.prefix = %(prefix)s AND k.revoked_at IS NULL AND u.is_active
 """
@@ -55,6 +55,7 @@ class Caller:
 
     owner_id: int | None
     key_id: int | None = None
+    is_staff: bool = False
 
     @property
     def pk(self) -> int | None:
@@ -123,13 +124,11 @@ def check_key(prefix: str, digest: str) -> Caller:
     found = database.row(FIND, {"prefix": prefix, "digest": digest})
     if found is None or not secrets.compare_digest(found["digest"], digest):
         raise not_authenticated("The API key is unknown or revoked.")
-    return Caller(found["owner_id"], found["id"])
+    return Caller(found["owner_id"], found["id"], found["is_staff"])
 
 
 def check_still_good(caller: Caller) -> None:
-    """Raises Problem once the key is revoked or its owner may not sign in any more."""
-    if caller.owner_id is None:
-        return
+    """Of a user. Raises Problem once the key is revoked or the user may not sign in any more."""
     values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
     if database.row(STILL_GOOD, values) is None:
         raise not_authenticated("The sign-in of this socket is no longer good.")

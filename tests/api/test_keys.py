@@ -194,6 +194,26 @@ async def test_a_revoked_key_ends_its_silent_socket_at_a_heartbeat(
     assert await socket.close_code() == 4401
 
 
+@pytest.mark.usefixtures("no_trust")
+async def test_while_postgresql_is_away_an_open_socket_stays(
+    connect: Connect, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(consumers, "CHECK_SECONDS", 0.05)
+    answers = iter([psycopg.OperationalError("away"), None])
+
+    def away_or_silent(*_: object) -> None:
+        if error := next(answers, None):
+            raise error
+        time.sleep(0.2)
+
+    monkeypatch.setattr(keys, "check_still_good", away_or_silent)
+    socket = await connect(Authorization=bearer(alice))
+    await socket.hello()
+
+    assert [(await socket.receive())["type"] for _ in range(4)] == ["heartbeat"] * 4
+
+
 def test_a_key_is_in_no_log(client: Client, alice: User, caplog: pytest.LogCaptureFixture) -> None:
     key = keys.create(alice.pk)
     with caplog.at_level(logging.DEBUG):

@@ -156,3 +156,19 @@ logging.getLogger("psycopg.pool").warning("not said")
     assert [record["event"] for record in records] == ["order.moved", "watch out"]
     assert records[0]["order_id"] == "ord_1"
     assert done.stdout == ""
+
+
+def test_a_handshake_is_not_logged_at_debug_either() -> None:
+    """The library writes each header of it: `manage.py watch` sends its key in one."""
+    program = """
+import logging
+from orderengine.logs import configure, logging_config
+configure(logging_config(level="DEBUG", json=True))
+logging.getLogger("websockets.client").debug("> Authorization: Bearer oee_")
+logging.getLogger("any.library").debug("said")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["said"]

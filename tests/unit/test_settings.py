@@ -55,6 +55,10 @@ def test_production_is_closed_by_default(nowhere: dict[str, str]) -> None:
     assert made["API_AUTH_REQUIRED"] is True
     permissions = made["REST_FRAMEWORK"]["DEFAULT_PERMISSION_CLASSES"]
     assert permissions == ["rest_framework.permissions.IsAuthenticated"]
+    authentication = made["REST_FRAMEWORK"]["DEFAULT_AUTHENTICATION_CLASSES"]
+    assert not [name for name in authentication if "Basic" in name]
+    assert made["CORS_ALLOWED_ORIGINS"] == []
+    assert made["SECURE_HSTS_SECONDS"] >= 31_536_000
     assert made["ALLOWED_HOSTS"] == ["api.example.com"]
     assert made["SESSION_COOKIE_SECURE"]
     assert made["CSRF_COOKIE_SECURE"]
