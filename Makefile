@@ -5,7 +5,8 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test faults faults-long backlog figures quote up load check format watch newman
+.PHONY: help demo test faults faults-long backlog figures quote up load check format watch newman \
+	contract
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +28,9 @@ newman: .venv/installed ## the Postman collection against HOST
 	@npx --yes --loglevel=error newman@6.2.2 run docs/postman/order-engine.postman_collection.json \
 		--color off --reporter-cli-no-banner --reporter-cli-no-success-assertions \
 		--env-var baseUrl=$(HOST)
+
+contract: ## schemathesis: HOST against its own OpenAPI document
+	@.ci/schemathesis $(HOST)
 
 test: .venv/installed ## the tests, with coverage of orders and dex
 	$(BIN)/python -m pytest -n 3 --cov

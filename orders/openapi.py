@@ -81,7 +81,7 @@ class DecimalExtension(OpenApiSerializerFieldExtension):
         if self.target.field_name == "slippage":
             return {
                 "oneOf": [
-                    {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+                    {"type": "number", "minimum": 0.0001, "maximum": 0.5},
                     {"type": "string", "pattern": r"^0{1,40}\.[0-9]{1,4}0{0,36}$"},
                 ],
                 "description": "The tolerance: a fraction in whole basis points, at most 0.5.",
@@ -417,6 +417,8 @@ class SchemaView(RefusesInJSON):
 
 class DocsView(RefusesInJSON, SpectacularSwaggerSplitView):
     """Swagger UI, from files of this server."""
+
+    metadata_class = None  # an answer to OPTIONS would need a template
 
     @extend_schema(
         operation_id="docs",

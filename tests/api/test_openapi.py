@@ -418,6 +418,11 @@ def test_the_page_refers_to_no_other_host(client: Client) -> None:
     assert f'url: "{SCHEMA}"' in own[0].replace("\\u002D", "-")
 
 
+def test_the_page_is_only_read(client: Client) -> None:
+    for method in ("options", "post", "put"):
+        problem(getattr(client, method)(DOCS), 405, "METHOD_NOT_ALLOWED")
+
+
 def test_a_stranger_gets_neither_document_nor_page(
     client: Client, auth_required: None, monkeypatch: pytest.MonkeyPatch, alice: User
 ) -> None:
