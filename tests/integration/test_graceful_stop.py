@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from orderengine.embedded.server import free_port
 from orderengine.management.commands.up import DAPHNE
-from tests.sockets import events, hear_to_the_end
+from tests.sockets import events, frame_of, hear_to_the_end
 from tests.stacks import ORDER, ROOT, Running, answers, stop, wait_until
 
 EXECUTE = "/api/orders/execute"
@@ -140,7 +140,7 @@ def rest_of(client: ClientConnection) -> tuple[list[dict[str, Any]], int]:
     frames = []
     try:
         while True:
-            frames.append(json.loads(client.recv(timeout=10)))
+            frames.append(frame_of(client.recv(timeout=10)))
     except ConnectionClosed as closed:
         return frames, closed.rcvd.code if closed.rcvd else 1006
 
@@ -161,7 +161,7 @@ def test_every_socket_is_told_and_closed(web: Web, signum: signal.Signals) -> No
         ]
         clients[-1].send(json.dumps({"type": "subscribe", "scope": "all"}))
         for client in clients:
-            assert json.loads(client.recv(timeout=10))["type"] == "hello"
+            assert frame_of(client.recv(timeout=10))["type"] == "hello"
 
         web.tell(signum)
 
@@ -193,11 +193,11 @@ async def test_two_hundred_sockets_at_once_are_told(web: Web) -> None:
 
     async def listen() -> tuple[str, int]:
         async with asynchronous.connect(web.socket_url, open_timeout=30) as client:
-            frame = json.loads(await client.recv())
+            frame = frame_of(await client.recv())
             opened.release()
             try:
                 while True:
-                    frame = json.loads(await client.recv())
+                    frame = frame_of(await client.recv())
             except ConnectionClosed as closed:
                 return frame["type"], closed.rcvd.code if closed.rcvd else 1006
 
@@ -283,7 +283,7 @@ def test_a_reader_goes_on_at_another_process_with_every_event_once(
             client.send(json.dumps({"type": "subscribe", "orderId": order_id}))
         frames: list[dict[str, Any]] = []
         while {event["orderId"] for event in events(frames)} != set(order_ids):
-            frames.append(json.loads(client.recv(timeout=10)))
+            frames.append(frame_of(client.recv(timeout=10)))
         web.tell()
         rest, code = rest_of(client)
     assert_told(rest, code)

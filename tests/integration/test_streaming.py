@@ -8,7 +8,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.sockets import CONFIRMED, events, hear_to_the_end
+from tests.sockets import CONFIRMED, events, frame_of, hear_to_the_end
 from tests.stacks import ORDER, Running, wait_until
 
 
@@ -43,7 +43,7 @@ def test_ten_sockets_on_one_order_hear_the_same(running: Running) -> None:
 def test_a_socket_that_drops_resumes_without_gap_or_repeat(running: Running) -> None:
     order_id = running.place()
     with connect(f"{running.socket_url}?orderId={order_id}") as socket:
-        first = [json.loads(socket.recv()) for _ in range(3)]  # hello and two events
+        first = [frame_of(socket.recv()) for _ in range(3)]  # hello and two events
     seen = events(first)
 
     frames, _ = hear_to_the_end(
@@ -65,7 +65,7 @@ def test_the_events_endpoint_tells_the_same_as_the_socket(running: Running) -> N
 def test_an_order_placed_on_the_socket_is_followed_on_it(running: Running) -> None:
     with connect(running.socket_url) as socket:
         socket.send(json.dumps({"type": "order.submit", "requestId": "r1", "order": ORDER}))
-        frames = [json.loads(socket.recv(timeout=10)) for _ in range(7)]
+        frames = [frame_of(socket.recv(timeout=10)) for _ in range(7)]
 
     assert [frame["type"] for frame in frames[:2]] == ["hello", "ack"]
     assert frames[1]["requestId"] == "r1"
@@ -76,9 +76,9 @@ def test_an_order_placed_on_the_socket_is_followed_on_it(running: Running) -> No
 def test_scope_all_hears_every_order(running: Running) -> None:
     with connect(running.socket_url) as socket:
         socket.send(json.dumps({"type": "subscribe", "scope": "all"}))
-        assert [json.loads(socket.recv())["type"] for _ in range(2)] == ["hello", "ack"]
+        assert [frame_of(socket.recv())["type"] for _ in range(2)] == ["hello", "ack"]
         order_ids = {running.place(), running.place()}
-        heard = [json.loads(socket.recv(timeout=10)) for _ in range(10)]
+        heard = [frame_of(socket.recv(timeout=10)) for _ in range(10)]
 
     for order_id in order_ids:
         assert [event["status"] for event in heard if event["orderId"] == order_id] == CONFIRMED
