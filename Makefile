@@ -6,7 +6,7 @@ BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
 .PHONY: help demo test faults faults-long backlog figures quote up load check format watch newman \
-	contract
+	contract transcript
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ newman: .venv/installed ## the Postman collection against HOST
 
 contract: ## schemathesis: HOST against its own OpenAPI document
 	@.ci/schemathesis $(HOST)
+
+transcript: .venv/installed ## one client's life over the WebSocket alone, against HOST
+	@$(BIN)/python -m tests.transcript $(HOST)
 
 test: .venv/installed ## the tests, with coverage of orders and dex
 	$(BIN)/python -m pytest -n 3 --cov
