@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test faults faults-long backlog up load check format watch newman
+.PHONY: help demo test faults faults-long backlog scale up load check format watch newman
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ faults-long: .venv/installed ## the same in full doses at default delays, about 
 
 backlog: .venv/installed ## times of POST, claim and stats with 0, 10,000 and 100,000 orders waiting
 	@$(BIN)/python -m tests.faults.backlog
+
+scale: .venv/installed ## times of lists, POST, stats and claim with 0, 10,000 and 1,000,000 orders
+	@$(BIN)/python -m tests.scale
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ A doorbell is best effort. The promise that a client sees every event rests on t
 import asyncio
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -21,11 +21,17 @@ log = structlog.get_logger(__name__)
 BACKLOG = 1000
 SEND_TIMEOUT_SECONDS = 1.0
 ORDER_GROUP = "order."
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
 def iso(moment: datetime) -> str:
     """UTC with milliseconds: 2025-11-08T10:30:00.000Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: datetime) -> int:
+    """Since 1970, rounded down as `iso` does."""
+    return (moment - EPOCH) // MILLISECOND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

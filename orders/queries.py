@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-from django.db.models import QuerySet
-
 from orders import database
 from orders.events import Event
 from orders.models import Order, OrderEvent, Status
@@ -32,12 +30,6 @@ SELECT
      WHERE status IN ('routing', 'building', 'submitted')) AS active
 FROM orders_tally
 """
-
-
-def orders_of(owner_id: int | None) -> QuerySet[Order]:
-    if owner_id is None:
-        return Order.objects.filter(owner__isnull=True)
-    return Order.objects.filter(owner=owner_id)
 
 
 def order(order_id: str, owner_id: int | None) -> Order | None:

@@ -3,15 +3,16 @@
 from typing import Any
 
 from django.http import Http404
-from rest_framework.exceptions import NotFound, ValidationError
-from rest_framework.pagination import CursorPagination
+from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
-from orders import health, intake, presence, queries, render
+from orders import health, intake, pages, presence, queries, render
 from orders.models import Order
+from orders.pages import BadCursor, Filter, Page
 from orders.problems import FieldError, Problem
 from orders.serializers import (
     AfterSeqSerializer,
@@ -94,28 +95,34 @@ class OrderView(APIView):
         return Response(with_quotes([find_order(request, order_id)])[0])
 
 
-class NewestFirst(CursorPagination):
-    ordering = "-id"  # ids sort by time of creation
-    page_size = 50
-    max_page_size = 200
-    page_size_query_param = "limit"
-
-    def decode_cursor(self, request: Request) -> Any:
-        try:
-            return super().decode_cursor(request)
-        except NotFound:
-            detail = "This is not a cursor of this list: take it from `next` or `previous`."
-            raise ValidationError({"cursor": detail}, code="invalid_cursor") from None
-
-
 class OrderListView(APIView):
     def get(self, request: Request) -> Response:
-        lookups = OrderFilterSerializer(data=request.query_params.dict()).lookups()
-        pages = NewestFirst()
-        page = pages.paginate_queryset(
-            queries.orders_of(owner_of(request)).filter(**lookups), request
+        query = OrderFilterSerializer(data=request.query_params.dict())
+        page = find_page(request, query.wanted(), query.validated_data)
+        return Response(
+            {
+                "results": with_quotes(page.orders),
+                "next": link(request, page.next),
+                "previous": link(request, page.previous),
+            }
         )
-        return pages.get_paginated_response(with_quotes(page or []))
+
+
+def find_page(request: Request, wanted: Filter, query: dict[str, Any]) -> Page:
+    try:
+        return pages.page(
+            owner_of(request), wanted, limit=query["limit"], cursor=query.get("cursor")
+        )
+    except BadCursor:
+        detail = "This is not a cursor of this list: take it from `next` or `previous`."
+        raise ValidationError({"cursor": detail}, code="invalid_cursor") from None
+
+
+def link(request: Request, cursor: str | None) -> str | None:
+    """The address of the page at a cursor, with the same filters."""
+    if cursor is None:
+        return None
+    return replace_query_param(request.build_absolute_uri(), "cursor", cursor)
 
 
 def with_quotes(orders: list[Order]) -> list[dict[str, Any]]:
