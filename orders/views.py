@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.http import Http404
+from django.utils.http import parse_etags
 from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -87,12 +88,26 @@ class CancelView(APIView):
     def post(self, request: Request, order_id: str) -> Response:
         order = find_order(request, order_id)
         intake.withdraw(order)
-        return Response(with_quotes([find_order(request, order_id)])[0])
+        return Response(shown([find_order(request, order_id)])[0])
 
 
 class OrderView(APIView):
     def get(self, request: Request, order_id: str) -> Response:
-        return Response(with_quotes([find_order(request, order_id)])[0])
+        order = find_order(request, order_id)
+        headers = {"ETag": etag(order), "Cache-Control": "private, no-cache"}
+        if known_to_client(request, order):
+            return Response(status=304, headers=headers)
+        return Response(shown([order])[0], headers=headers)
+
+
+def etag(order: Order) -> str:
+    """Weak: a newer release may show more of the same state."""
+    return f'W/"{order.id}.{order.seq}"'
+
+
+def known_to_client(request: Request, order: Order) -> bool:
+    given = parse_etags(request.headers.get("If-None-Match", ""))
+    return given == ["*"] or etag(order) in {f"W/{tag.removeprefix('W/')}" for tag in given}
 
 
 class OrderListView(APIView):
@@ -101,7 +116,7 @@ class OrderListView(APIView):
         page = find_page(request, query.wanted(), query.validated_data)
         return Response(
             {
-                "results": with_quotes(page.orders),
+                "results": shown(page.orders),
                 "next": link(request, page.next),
                 "previous": link(request, page.previous),
             }
@@ -125,9 +140,9 @@ def link(request: Request, cursor: str | None) -> str | None:
     return replace_query_param(request.build_absolute_uri(), "cursor", cursor)
 
 
-def with_quotes(orders: list[Order]) -> list[dict[str, Any]]:
-    quotes = queries.quotes_of([order.id for order in orders])
-    return [render.order_json(order, quotes.get(order.id, [])) for order in orders]
+def shown(orders: list[Order]) -> list[dict[str, Any]]:
+    steps = queries.steps_of(orders)
+    return [render.order_json(order, steps[order.id]) for order in orders]
 
 
 class EventsView(APIView):
