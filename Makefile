@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test faults faults-long backlog figures quote up load check format watch newman \
+.PHONY: help demo test faults faults-long backlog scale figures quote up load check format watch newman \
 	contract transcript
 
 help: ## this list
@@ -52,6 +52,9 @@ figures: .venv/installed ## time per quote and route, and what a split is worth
 
 quote: .venv/installed ## both venues and the route now: PAIR="SOL USDC" AMOUNT=1.5, on a running stack
 	@$(MANAGE) quote $(or $(PAIR),SOL USDC) $(or $(AMOUNT),1.5)
+
+scale: .venv/installed ## times of lists, POST, stats and claim with 0, 10,000 and 1,000,000 orders
+	@$(BIN)/python -m tests.scale
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings, OpenAPI
 	$(BIN)/ruff check

@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 BACKLOG = 1000
 SEND_TIMEOUT_SECONDS = 1.0
 ORDER_GROUP = "order."
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 # What became of this process's doorbells: published, failed (Redis), dropped (the backlog is full).
 # Counted in the doorbell's one thread.
@@ -31,6 +32,11 @@ rung = Counter({"published": 0, "failed": 0, "dropped": 0})
 def iso(moment: datetime) -> str:
     """UTC with milliseconds: 2025-11-08T10:30:00.000Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: datetime) -> int:
+    """Since 1970, rounded down as `iso` does."""
+    return (moment - EPOCH) // MILLISECOND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -178,6 +178,12 @@ class Order(models.Model):
             models.Index(
                 fields=["-started_at"], name="starts", condition=Q(started_at__isnull=False)
             ),
+            # Those of the lists, see pages.py.
+            models.Index(fields=["owner", "id"], name="by_owner"),
+            models.Index(
+                fields=["owner", "order_type", "status", "venue", "token_in", "token_out", "id"],
+                name="by_kind",
+            ),
             models.Index(fields=["tx_hash"], name="by_tx_hash", condition=~Q(tx_hash="")),
         ]
 

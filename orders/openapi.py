@@ -144,6 +144,10 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key", CLIENT_ORDER_ID, HEADER,
     description="Another way to give clientOrderId.",
 )  # fmt: skip
+ETAG = OpenApiParameter(
+    "ETag", str, HEADER, description="Changes with every event.", required=True, response=[200, 304]
+)
+IF_NONE_MATCH = OpenApiParameter("If-None-Match", str, HEADER, description="The ETag one has.")
 THE_ORDER = OpenApiParameter("order_id", ORDER_ID, "path")
 
 NO_CREDENTIALS: list[Any] = [{}]
@@ -237,8 +241,12 @@ describe(
         operation_id="getOrder",
         tags=["orders"],
         summary="An order",
-        parameters=[THE_ORDER, RETRY_AFTER],
-        responses={200: answer("Order", "The order."), **refusals(404)},
+        parameters=[THE_ORDER, IF_NONE_MATCH, ETAG, RETRY_AFTER],
+        responses={
+            200: answer("Order", "The order."),
+            304: OpenApiResponse(description="The client has it: nothing has happened since."),
+            **refusals(404),
+        },
     ),
 )
 describe(

@@ -8,6 +8,7 @@ from typing import Any
 from dex import tokens
 from dex.types import Reason, Strategy
 from orders.models import FailureCode, OrderType, Status, VenueName
+from orders.render import STAGES
 
 Schema = dict[str, Any]
 
@@ -112,6 +113,11 @@ ROUTE = record(
     expectedAmountOut=amount("tokenOut"),
     minAmountOut=amount("tokenOut"),
 )
+LATENCIES = record(
+    "Milliseconds in each stage of the last attempt that the order has left; `total` from acceptance "
+    "to the end, with all attempts.",
+    **{stage: nullable(integer()) for stage in (*STAGES.values(), "total")},
+)
 ORDER = record(
     orderId=ORDER_ID,
     clientOrderId=nullable(CLIENT_ORDER_ID),
@@ -138,6 +144,7 @@ ORDER = record(
     ),
     txHash=nullable(TX_HASH),
     failure=nullable(ref("Failure")),
+    latencies=LATENCIES,
     createdAt=TIMESTAMP,
     updatedAt=TIMESTAMP,
     completedAt=nullable(TIMESTAMP),

@@ -1,13 +1,11 @@
 """What views and sockets read. Every read of an order names its owner."""
 
 import re
-from typing import Any
-
-from django.db.models import QuerySet
 
 from orders import database
 from orders.events import Event
-from orders.models import Order, OrderEvent, Status
+from orders.models import Order
+from orders.render import Step
 
 ORDER_ID = re.compile(r"ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 
@@ -19,6 +17,11 @@ FROM orders_orderevent WHERE order_id = %(order_id)s AND seq > %(after)s ORDER B
 ORDER = """
 SELECT * FROM orders_order
 WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s
+"""
+STEPS = """
+SELECT order_id, seq, status, attempt, created_at,
+       CASE status WHEN 'building' THEN coalesce(data -> 'quotes', '[]') END AS quotes
+FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
 STATS = """
@@ -32,12 +35,6 @@ SELECT
      WHERE status IN ('routing', 'building', 'submitted')) AS active
 FROM orders_tally
 """
-
-
-def orders_of(owner_id: int | None) -> QuerySet[Order]:
-    if owner_id is None:
-        return Order.objects.filter(owner__isnull=True)
-    return Order.objects.filter(owner=owner_id)
 
 
 def order(order_id: str, owner_id: int | None) -> Order | None:
@@ -58,11 +55,12 @@ def newest_seqs(order_ids: list[str]) -> dict[str, int]:
     return {row["id"]: row["seq"] for row in database.rows(SEQS, {"ids": order_ids})}
 
 
-def quotes_of(order_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """The quotes of each order's newest routing decision."""
-    building = OrderEvent.objects.filter(order_id__in=order_ids, status=Status.BUILDING)
-    newest_last = building.order_by("order_id", "seq").values_list("order_id", "data")
-    return {order_id: data.get("quotes", []) for order_id, data in newest_last}
+def steps_of(orders: list[Order]) -> dict[str, list[Step]]:
+    """The events of each order, in order, as the order object needs them."""
+    found: dict[str, list[Step]] = {order.id: [] for order in orders}
+    for row in database.rows(STEPS, {"ids": list(found)}):
+        found[row.pop("order_id")].append(Step(**row))
+    return found
 
 
 def queue_stats() -> dict[str, int]:

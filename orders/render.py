@@ -1,16 +1,37 @@
 """What a client reads: orders, routes and fills as JSON. Decimals are strings, never floats."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
+from itertools import pairwise
 from typing import Any
 
 from dex import tokens
 from dex.types import Leg, Quote, QuoteFailure, Route
-from orders.events import iso
-from orders.models import RETRYABLE_CODES, Order
+from orders.events import iso, milliseconds
+from orders.models import RETRYABLE_CODES, Order, Status
 
 PRICE = Context(prec=12)
 IMPACT = Decimal("1e-8")
+# What an order shows of the time it spent in a status.
+STAGES = {
+    Status.PENDING: "queued",
+    Status.ROUTING: "routing",
+    Status.BUILDING: "building",
+    Status.SUBMITTED: "submitted",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What the order object takes from an event; `quotes` are those of a `building` event."""
+
+    seq: int
+    status: str
+    attempt: int
+    created_at: datetime
+    quotes: list[dict[str, Any]] | None = None
 
 
 def plain(number: Decimal) -> str:
@@ -49,8 +70,25 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else iso(value)
 
 
-def order_json(order: Order, quotes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The order object; `quotes` as its newest `building` event has them."""
+def latencies(order: Order, steps: Iterable[Step]) -> dict[str, int | None]:
+    """Milliseconds in each stage of the last attempt that the order has left, null for others.
+
+    `total` is that from acceptance to the end, with all attempts.
+    """
+    found: dict[str, int | None] = dict.fromkeys(STAGES.values())
+    for step, following in pairwise(step for step in steps if step.attempt == order.attempt):
+        stage = STAGES[Status(step.status)]
+        spent = milliseconds(following.created_at) - milliseconds(step.created_at)
+        found[stage] = (found[stage] or 0) + spent
+    if order.completed_at is None:
+        return {**found, "total": None}
+    return {**found, "total": milliseconds(order.completed_at) - milliseconds(order.created_at)}
+
+
+def order_json(order: Order, steps: Iterable[Step]) -> dict[str, Any]:
+    """The order object; `steps` are its events in order; what is newer than it is left out."""
+    known = [step for step in steps if step.seq <= order.seq]
+    quotes = [step.quotes for step in known if step.quotes is not None]
     return {
         "orderId": order.id,
         "clientOrderId": order.client_order_id,
@@ -64,7 +102,7 @@ def order_json(order: Order, quotes: list[dict[str, Any]]) -> dict[str, Any]:
         "seq": order.seq,
         "attempt": order.attempt,
         "venue": order.venue or None,
-        "quotes": quotes,
+        "quotes": quotes[-1] if quotes else [],
         "expectedPrice": price(order, order.expected_amount_out),
         "executedPrice": price(order, order.amount_out),
         "amountOut": amount(order.token_out, order.amount_out),
@@ -75,6 +113,7 @@ def order_json(order: Order, quotes: list[dict[str, Any]]) -> dict[str, Any]:
         "realizedSlippage": realized_slippage(order),
         "txHash": order.tx_hash or None,
         "failure": failure_json(order),
+        "latencies": latencies(order, known),
         "createdAt": iso(order.created_at),
         "updatedAt": iso(order.updated_at),
         "completedAt": moment(order.completed_at),

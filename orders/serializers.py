@@ -9,6 +9,7 @@ from rest_framework import serializers
 from dex import tokens
 from dex.types import SwapRequest, Token
 from orders.models import OrderType, Status, VenueName
+from orders.pages import Filter
 from orders.placement import OrderRequest
 
 NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?", re.ASCII)
@@ -168,29 +169,24 @@ class OrderFilterSerializer(Strict):
     clientOrderId = serializers.RegexField(CLIENT_ORDER_ID, required=False)
     createdAfter = serializers.DateTimeField(required=False)
     createdBefore = serializers.DateTimeField(required=False)
-    limit = serializers.IntegerField(min_value=1, max_value=200, required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
     cursor = serializers.CharField(required=False)
 
-    LOOKUPS = {
-        "status": "status",
-        "venue": "venue",
-        "orderType": "order_type",
-        "clientOrderId": "client_order_id",
-        "createdAfter": "created_at__gt",
-        "createdBefore": "created_at__lt",
-    }
-
-    def lookups(self) -> dict[str, Any]:
-        """As Django's filter() takes them. Raises ValidationError."""
+    def wanted(self) -> Filter:
+        """Raises ValidationError."""
         self.is_valid(raise_exception=True)
         given = self.validated_data
-        found = {lookup: given[name] for name, lookup in self.LOOKUPS.items() if name in given}
-        for name, column in (("tokenIn", "token_in"), ("tokenOut", "token_out")):
-            if name in given:
-                found[column] = given[name].symbol
-        if found.get("venue") == "split":  # a "+" in a query is read as a space
-            found["venue"] = VenueName.SPLIT
-        return found
+        venue = given.get("venue")
+        return Filter(
+            order_type=given.get("orderType"),
+            status=given.get("status"),
+            venue=VenueName.SPLIT.value if venue == "split" else venue,  # "+" is read as a space
+            token_in=given["tokenIn"].symbol if "tokenIn" in given else None,
+            token_out=given["tokenOut"].symbol if "tokenOut" in given else None,
+            client_order_id=given.get("clientOrderId"),
+            created_after=given.get("createdAfter"),
+            created_before=given.get("createdBefore"),
+        )
 
 
 class AfterSeqSerializer(Strict):

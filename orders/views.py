@@ -4,16 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from django.http import Http404, HttpResponse
-from rest_framework.exceptions import NotFound, ValidationError
-from rest_framework.pagination import CursorPagination
+from django.utils.http import parse_etags
+from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
-from orders import health, intake, metrics, presence, queries, render, tickets
+from orders import health, intake, metrics, pages, presence, queries, render, tickets
 from orders.access import caller_of
 from orders.models import Order
+from orders.pages import BadCursor, Filter, Page
 from orders.problems import FieldError, Problem
 from orders.serializers import (
     AfterSeqSerializer,
@@ -91,41 +93,61 @@ class CancelView(APIView):
     def post(self, request: Request, order_id: str) -> Response:
         order = find_order(request, order_id)
         intake.withdraw(order)
-        return Response(with_quotes([find_order(request, order_id)])[0])
+        return Response(shown([find_order(request, order_id)])[0])
 
 
 class OrderView(APIView):
     def get(self, request: Request, order_id: str) -> Response:
-        return Response(with_quotes([find_order(request, order_id)])[0])
+        order = find_order(request, order_id)
+        headers = {"ETag": etag(order), "Cache-Control": "private, no-cache"}
+        if known_to_client(request, order):
+            return Response(status=304, headers=headers)
+        return Response(shown([order])[0], headers=headers)
 
 
-class NewestFirst(CursorPagination):
-    ordering = "-id"  # ids sort by time of creation
-    page_size = 50
-    max_page_size = 200
-    page_size_query_param = "limit"
+def etag(order: Order) -> str:
+    """Weak: a newer release may show more of the same state."""
+    return f'W/"{order.id}.{order.seq}"'
 
-    def decode_cursor(self, request: Request) -> Any:
-        try:
-            return super().decode_cursor(request)
-        except NotFound:
-            detail = "This is not a cursor of this list: take it from `next` or `previous`."
-            raise ValidationError({"cursor": detail}, code="invalid_cursor") from None
+
+def known_to_client(request: Request, order: Order) -> bool:
+    given = parse_etags(request.headers.get("If-None-Match", ""))
+    return given == ["*"] or etag(order) in {f"W/{tag.removeprefix('W/')}" for tag in given}
 
 
 class OrderListView(APIView):
     def get(self, request: Request) -> Response:
-        lookups = OrderFilterSerializer(data=request.query_params.dict()).lookups()
-        pages = NewestFirst()
-        page = pages.paginate_queryset(
-            queries.orders_of(owner_of(request)).filter(**lookups), request
+        query = OrderFilterSerializer(data=request.query_params.dict())
+        page = find_page(request, query.wanted(), query.validated_data)
+        return Response(
+            {
+                "results": shown(page.orders),
+                "next": link(request, page.next),
+                "previous": link(request, page.previous),
+            }
         )
-        return pages.get_paginated_response(with_quotes(page or []))
 
 
-def with_quotes(orders: list[Order]) -> list[dict[str, Any]]:
-    quotes = queries.quotes_of([order.id for order in orders])
-    return [render.order_json(order, quotes.get(order.id, [])) for order in orders]
+def find_page(request: Request, wanted: Filter, query: dict[str, Any]) -> Page:
+    try:
+        return pages.page(
+            owner_of(request), wanted, limit=query["limit"], cursor=query.get("cursor")
+        )
+    except BadCursor:
+        detail = "This is not a cursor of this list: take it from `next` or `previous`."
+        raise ValidationError({"cursor": detail}, code="invalid_cursor") from None
+
+
+def link(request: Request, cursor: str | None) -> str | None:
+    """The address of the page at a cursor, with the same filters."""
+    if cursor is None:
+        return None
+    return replace_query_param(request.build_absolute_uri(), "cursor", cursor)
+
+
+def shown(orders: list[Order]) -> list[dict[str, Any]]:
+    steps = queries.steps_of(orders)
+    return [render.order_json(order, steps[order.id]) for order in orders]
 
 
 class EventsView(APIView):

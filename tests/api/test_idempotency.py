@@ -121,21 +121,21 @@ def test_without_an_id_every_post_is_a_new_order(client: Client) -> None:
     assert len(stored_orders()) == 2
 
 
-def test_twenty_at_once_make_one_order() -> None:
-    together = Barrier(20)
+def test_fifty_at_once_make_one_order() -> None:
+    together = Barrier(50)
 
     def send(_: int) -> HttpResponse:
         client = Client(raise_request_exception=False)
         together.wait(10)
         return execute(client, order_body(clientOrderId="race"))
 
-    with ThreadPoolExecutor(20) as threads:
-        responses = list(threads.map(send, range(20)))
+    with ThreadPoolExecutor(50) as threads:
+        responses = list(threads.map(send, range(50)))
 
     assert {response.status_code for response in responses} == {201}
     assert len({response.content for response in responses}) == 1
     replayed = [response for response in responses if "Idempotency-Replayed" in response]
-    assert len(replayed) == 19
+    assert len(replayed) == 49
     assert stored_orders() == [responses[0].json()["orderId"]]
     count = "SELECT count(*) AS count, sum(seq) AS seq FROM orders_orderevent"
     assert database.row(count, {}) == {"count": 1, "seq": 1}

@@ -1,17 +1,22 @@
 """Reading orders, their events, and cancelling."""
 
 import re
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+from django.contrib.auth.models import User
+from django.http import HttpResponse
 from django.test import Client
 
 from dex.errors import OrderRejected
 from orders import execution
 from orders.models import Status
 from tests import factories
-from tests.api.http import ORDER_ID, TIMESTAMP, order_body, placed, pointers, post, problem
+from tests.api.http import ORDER_ID, TIMESTAMP, basic, order_body, placed, pointers, post, problem
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -38,6 +43,7 @@ MEMBERS = {
     "realizedSlippage",
     "txHash",
     "failure",
+    "latencies",
     "createdAt",
     "updatedAt",
     "completedAt",
@@ -116,6 +122,103 @@ def test_an_order_that_is_not_there_is_not_found(client: Client) -> None:
 def test_what_is_no_order_id_is_not_found(client: Client, order_id: str) -> None:
     problem(client.get(f"/api/orders/{order_id}"), 404, "NOT_FOUND")
     problem(client.get(f"/api/orders/{order_id}/events"), 404, "NOT_FOUND")
+
+
+def test_latencies_are_told_from_the_events(client: Client) -> None:
+    order_id = placed(client)
+    waiting = get(client, f"/api/orders/{order_id}")["latencies"]
+    execution.execute_order(order_id)
+
+    latencies = get(client, f"/api/orders/{order_id}")["latencies"]
+
+    assert set(waiting) == {"queued", "routing", "building", "submitted", "total"}
+    assert set(waiting.values()) == {None}
+    events = get(client, f"/api/orders/{order_id}/events")["results"]
+    times = [datetime.fromisoformat(event["timestamp"]) for event in events]
+    spent = [(after - before) / timedelta(milliseconds=1) for before, after in pairwise(times)]
+    assert list(latencies.values()) == [*spent, sum(spent)]
+
+
+def test_the_list_asks_once_for_all_orders(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        execution.execute_order(placed(client))
+    statements: list[str] = []
+    run = psycopg.Cursor.execute
+
+    def counted(cursor: Any, query: Any, *args: Any, **named: Any) -> Any:
+        statements.append(query)
+        return run(cursor, query, *args, **named)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", counted)
+    found = get(client, "/api/orders")["results"]
+
+    assert len(found) == 3
+    assert len(statements) == 2
+
+
+# What a client knows already ---------------------------------------------------------------------
+
+
+def unless(client: Client, order_id: str, tags: str) -> HttpResponse:
+    return client.get(f"/api/orders/{order_id}", headers={"If-None-Match": tags})
+
+
+def test_an_order_that_the_client_has_is_not_sent_again(client: Client) -> None:
+    order_id = placed(client)
+    first = client.get(f"/api/orders/{order_id}")
+
+    again = unless(client, order_id, first["ETag"])
+
+    assert (again.status_code, again.content) == (304, b"")
+    assert again["ETag"] == first["ETag"]
+    assert again["Cache-Control"] == first["Cache-Control"] == "private, no-cache"
+    assert "X-Request-ID" in again
+
+
+def test_an_order_that_has_moved_on_is_sent_again(client: Client) -> None:
+    order_id = placed(client)
+    known = client.get(f"/api/orders/{order_id}")["ETag"]
+    execution.execute_order(order_id)
+
+    response = unless(client, order_id, known)
+
+    assert (response.status_code, response.json()["status"]) == (200, "confirmed")
+    assert response["ETag"] != known
+
+
+@pytest.mark.parametrize(
+    ("tags", "status"),
+    [
+        ("*", 304),
+        ("TAG", 304),
+        ("STRONG", 304),
+        ('"other", TAG', 304),
+        ("", 200),
+        ('"other"', 200),
+        ("nonsense", 200),
+        ('W/"', 200),
+    ],
+)
+def test_any_of_the_tags_may_match(client: Client, tags: str, status: int) -> None:
+    order_id = placed(client)
+    tag = client.get(f"/api/orders/{order_id}")["ETag"]
+    given = tags.replace("TAG", tag).replace("STRONG", tag.removeprefix("W/"))
+
+    assert unless(client, order_id, given).status_code == status
+
+
+def test_two_orders_have_two_tags(client: Client) -> None:
+    tags = {client.get(f"/api/orders/{placed(client)}")["ETag"] for _ in range(2)}
+
+    assert len(tags) == 2
+
+
+def test_a_tag_does_not_tell_that_somebody_else_s_order_is_there(
+    client: Client, alice: User
+) -> None:
+    order_id = placed(client, Authorization=basic(alice))
+
+    problem(unless(client, order_id, f'W/"{order_id}.1"'), 404, "NOT_FOUND")
 
 
 # Events ------------------------------------------------------------------------------------------
@@ -261,6 +364,16 @@ def test_an_empty_list_is_a_list(client: Client) -> None:
         ("createdAfter=2099-01-01T00:00:00Z", set()),
         ("createdBefore=2099-01-01T00:00:00Z", {"waiting", "done", "withdrawn", "bonk"}),
         ("createdBefore=2000-01-01T00:00:00Z", set()),
+        ("createdAfter=0001-01-01T00:00:00Z", {"waiting", "done", "withdrawn", "bonk"}),
+        ("createdBefore=9999-12-31T23:59:59Z", {"waiting", "done", "withdrawn", "bonk"}),
+        ("createdAfter=2000-01-01T00:00:00Z&status=pending", {"waiting", "bonk"}),
+        ("createdAfter=2099-01-01T00:00:00Z&status=pending", set()),
+        ("tokenIn=SOL&tokenOut=SOL", set()),
+        ("tokenIn=SOL&tokenOut=USDC&status=cancelled&orderType=market", {"withdrawn"}),
+        ("clientOrderId=mine:1&status=pending&tokenIn=SOL", {"waiting"}),
+        ("clientOrderId=mine:1&status=failed", set()),
+        ("clientOrderId=mine:1&createdAfter=2099-01-01T00:00:00Z", set()),
+        ("clientOrderId=mine:1&createdBefore=2099-01-01T00:00:00Z", {"waiting"}),
     ],
 )
 def test_a_filter_finds_the_orders_it_names(client: Client, query: str, matching: set[str]) -> None:

@@ -53,7 +53,7 @@ SELECT 'ord_' || (extract(epoch FROM now()) * 1000)::bigint - 86400000 || '_'
        'confirmed', 5, now() - interval '1 day', now() - interval '1 day'
 FROM generate_series(1, %(count)s) n
 """
-# As placement.STORE writes them, older than any order that is posted. A tenth has a deadline.
+# As placement.PLACE writes them, older than any order that is posted. A tenth has a deadline.
 WAITING = """
 WITH o AS (
     INSERT INTO orders_order (id, order_type, token_in, token_out, amount_in, slippage_bps,
@@ -168,11 +168,11 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 @contextmanager
-def servers() -> Iterator[Stack]:
+def servers(settings: dict[str, str] = BUFFERS) -> Iterator[Stack]:
     """PostgreSQL, migrated, and Redis; stopped and removed at the end."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="orders-backlog-")), environ={})
     if stack.postgres is not None:
-        stack.postgres.settings |= BUFFERS
+        stack.postgres.settings |= settings
     try:
         stack.start()
         manage(stack.env, "migrate", "--verbosity", "0")

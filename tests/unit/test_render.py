@@ -37,6 +37,12 @@ def an_order(**changes: Any) -> Order:
     return Order(**{**fields, **changes})
 
 
+def a_step(seq: int, status: str, ms: float, attempt: int = 1, **rest: Any) -> render.Step:
+    """An event so many milliseconds after the order came in."""
+    moment = datetime(2025, 11, 8, 10, 30, tzinfo=UTC) + timedelta(milliseconds=ms)
+    return render.Step(seq=seq, status=status, attempt=attempt, created_at=moment, **rest)
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [
@@ -146,6 +152,7 @@ def test_a_waiting_order_shows_null_for_what_is_not_known() -> None:
 def test_a_confirmed_order_shows_its_execution() -> None:
     order = an_order(
         status="confirmed",
+        seq=5,
         venue="raydium",
         expected_amount_out=214_000_000,
         min_amount_out=211_860_000,
@@ -157,7 +164,7 @@ def test_a_confirmed_order_shows_its_execution() -> None:
         completed_at=datetime(2025, 11, 8, 10, 30, 3, tzinfo=UTC),
     )
 
-    shown = render.order_json(order, [{"venue": "raydium"}])
+    shown = render.order_json(order, [a_step(3, "building", 700, quotes=[{"venue": "raydium"}])])
 
     expected = {
         "venue": "raydium",
@@ -255,3 +262,90 @@ def test_a_route_shows_the_decision_and_all_it_was_made_on() -> None:
         "expectedAmountOut": "214",
         "minAmountOut": "211.86",
     }
+
+
+# Latencies ---------------------------------------------------------------------------------------
+
+NOWHERE = {"queued": None, "routing": None, "building": None, "submitted": None, "total": None}
+
+
+def ended(ms: int, **changes: Any) -> Order:
+    order = an_order(**changes)
+    order.completed_at = order.created_at + timedelta(milliseconds=ms)
+    return order
+
+
+@pytest.mark.parametrize(
+    ("order", "path", "expected"),
+    [
+        (an_order(), [("pending", 0)], {}),
+        (an_order(), [("pending", 0), ("routing", 40)], {"queued": 40}),
+        (
+            ended(2900),
+            [
+                *[("pending", 0), ("routing", 40), ("building", 250)],
+                *[("submitted", 262), ("confirmed", 2900)],
+            ],
+            {"queued": 40, "routing": 210, "building": 12, "submitted": 2638, "total": 2900},
+        ),
+        (
+            ended(90),
+            [("pending", 0), ("routing", 40), ("failed", 90)],
+            {"queued": 40, "routing": 50, "total": 90},
+        ),
+        (ended(70), [("pending", 0), ("cancelled", 70)], {"queued": 70, "total": 70}),
+        (  # a worker was lost while it built: both stays in routing count
+            an_order(),
+            [("pending", 0), ("routing", 1), ("building", 5), ("routing", 20), ("building", 26)],
+            {"queued": 1, "routing": 10, "building": 15},
+        ),
+    ],
+    ids=["waiting", "routing", "confirmed", "failed", "cancelled", "taken over"],
+)
+def test_latencies_are_the_time_in_each_stage_that_was_left(
+    order: Order, path: list[tuple[str, int]], expected: dict[str, int]
+) -> None:
+    steps = [a_step(seq, status, ms) for seq, (status, ms) in enumerate(path, 1)]
+
+    assert render.latencies(order, steps) == {**NOWHERE, **expected}
+
+
+def test_latencies_are_those_of_the_last_attempt_but_the_total_is_of_all() -> None:
+    steps = [
+        *[a_step(1, "pending", 0), a_step(2, "routing", 30), a_step(3, "building", 200)],
+        *[
+            a_step(4, "pending", 300, 2),
+            a_step(5, "routing", 1310, 2),
+            a_step(6, "failed", 1400, 2),
+        ],
+    ]
+
+    found = render.latencies(ended(1400, attempt=2), steps)
+
+    assert found == {**NOWHERE, "queued": 1010, "routing": 90, "total": 1400}
+
+
+def test_latencies_add_up_in_the_milliseconds_that_the_events_show() -> None:
+    order = an_order()
+    order.completed_at = order.created_at + timedelta(microseconds=2_999)
+    steps = [
+        a_step(1, "pending", 0),
+        a_step(2, "routing", 0.6),
+        a_step(3, "failed", 2.999),
+    ]
+
+    found = render.latencies(order, steps)
+
+    assert (found["queued"], found["routing"], found["total"]) == (0, 2, 2)
+
+
+def test_an_event_that_came_after_the_order_was_read_is_not_shown() -> None:
+    steps = [
+        a_step(1, "pending", 0),
+        a_step(2, "routing", 3),
+        a_step(3, "building", 9, quotes=[{}]),
+    ]
+
+    shown = render.order_json(an_order(seq=2), steps)
+
+    assert (shown["quotes"], shown["latencies"]["routing"]) == ([], None)
