@@ -8,7 +8,6 @@ from typing import Any
 from dex import tokens
 from dex.types import Reason, Strategy
 from orders.models import FailureCode, OrderType, Status, VenueName
-from orders.render import STAGES
 
 Schema = dict[str, Any]
 
@@ -113,10 +112,15 @@ ROUTE = record(
     expectedAmountOut=amount("tokenOut"),
     minAmountOut=amount("tokenOut"),
 )
+MILLISECONDS = nullable(integer())
 LATENCIES = record(
-    "Milliseconds in each stage of the last attempt that the order has left; `total` from acceptance "
-    "to the end, with all attempts.",
-    **{stage: nullable(integer()) for stage in (*STAGES.values(), "total")},
+    "Milliseconds in each stage of the last attempt that the order has left; `total` from its "
+    "acceptance to its end, with all attempts.",
+    queued=MILLISECONDS,
+    routing=MILLISECONDS,
+    building=MILLISECONDS,
+    submitted=MILLISECONDS,
+    total=MILLISECONDS,
 )
 ORDER = record(
     orderId=ORDER_ID,

@@ -17,7 +17,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
 from dex.errors import OrderRejected, VenueUnavailable
-from orders import database, execution, health, openapi, queries, urls, views
+from orders import database, execution, health, openapi, urls, views
 from orders.models import Status
 from tests import factories
 from tests.api.http import EXECUTE, bearer, execute, order_body, placed, post, problem
@@ -344,7 +344,6 @@ def test_refusals_while_postgresql_is_away(client: Client, monkeypatch: pytest.M
         raise PoolTimeout("2 s")
 
     monkeypatch.setattr(database, "rows", away)
-    monkeypatch.setattr(queries, "orders_of", away)
 
     for path in ("/api/orders", "/api/orders/stats"):
         response = client.get(path)

@@ -16,7 +16,7 @@ from dex.errors import OrderRejected
 from orders import execution
 from orders.models import Status
 from tests import factories
-from tests.api.http import ORDER_ID, TIMESTAMP, basic, order_body, placed, pointers, post, problem
+from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, placed, pointers, post, problem
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -216,7 +216,7 @@ def test_two_orders_have_two_tags(client: Client) -> None:
 def test_a_tag_does_not_tell_that_somebody_else_s_order_is_there(
     client: Client, alice: User
 ) -> None:
-    order_id = placed(client, Authorization=basic(alice))
+    order_id = placed(client, Authorization=bearer(alice))
 
     problem(unless(client, order_id, f'W/"{order_id}.1"'), 404, "NOT_FOUND")
 

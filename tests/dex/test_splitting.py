@@ -55,7 +55,7 @@ def test_the_closed_form_is_within_the_rounding_of_searching_every_division(
 
     best = max(together(first, second, (n, amount_in - n)) for n in range(amount_in + 1))
     assert sum(amounts) == amount_in
-    # Each leg is rounded down, its fee up: in pools this small a luckier rounding may lie elsewhere.
+    # Each leg is rounded down, its fee up: a luckier rounding may lie elsewhere.
     a_unit_in_is_worth = max(y // x, other_y // other_x)
     assert best - together(first, second, amounts) <= 2 + a_unit_in_is_worth
 
