@@ -35,8 +35,8 @@ RETURNS TABLE (id text, created_at timestamptz, replayed boolean, same boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    stamp text := 'ord_' || lpad(floor(extract(epoch FROM now()) * 1000)::bigint::text, 13, '0')
-        || '_';
+    ms bigint := floor(extract(epoch FROM statement_timestamp()) * 1000);  -- as in created_at
+    stamp text := 'ord_' || lpad(ms::text, 13, '0') || '_';
     answers jsonb;
 BEGIN
     BEGIN

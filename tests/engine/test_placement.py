@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from orders import database, placement
+from orders.events import milliseconds
 from orders.models import Order
 from tests.factories import load, order_request, place, place_one
 
@@ -24,6 +25,15 @@ def test_an_order_and_its_first_event_are_stored_together() -> None:
         "orderType": "market", "tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5",
         "slippage": "0.01", "clientOrderId": "mine",
     }  # fmt: skip
+
+
+def test_the_digits_of_an_order_id_are_its_time() -> None:
+    for _ in range(20):
+        placed = placement.place_orders([order_request()] * 3)
+
+        assert {order.order_id[4:17] for order in placed} == {
+            str(milliseconds(order.created_at)) for order in placed
+        }
 
 
 def test_a_stored_order_is_hinted(monkeypatch: pytest.MonkeyPatch) -> None:
