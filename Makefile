@@ -35,8 +35,8 @@ contract: ## schemathesis: HOST against its own OpenAPI document
 transcript: .venv/installed ## one client's life over the WebSocket alone, against HOST
 	@$(BIN)/python -m tests.transcript $(HOST)
 
-test: .venv/installed ## the tests, with coverage of orders and dex
-	$(BIN)/python -m pytest -n 3 --cov
+test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and dex
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 faults: .venv/installed ## kill, stop and starve the running stack, and check what was promised; SEED=
 	@$(BIN)/python -m tests.faults $(SEED:%=--seed %) $(ARGS)

@@ -16,7 +16,7 @@ from dex.curves.integers import U64_MAX
 
 CPMM, COMPOUNDING, PRICE_RANGE = "cpmm", "damm compounding", "damm price range"
 CURVES = [CPMM, COMPOUNDING, PRICE_RANGE]
-properties = settings(max_examples=80, deadline=None, derandomize=True)
+properties = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def spread(low: int, high: int) -> st.SearchStrategy[int]:

@@ -44,7 +44,7 @@ EXCITED: dict[str, Any] = CALM | {
     "index_reference": -2,
 }
 
-properties = settings(max_examples=80, deadline=None, derandomize=True)
+properties = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def plain(values: Mapping[str, object]) -> dict[str, object]:

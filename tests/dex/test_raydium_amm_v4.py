@@ -15,7 +15,7 @@ U64_MAX = 2**64 - 1
 
 reserves = st.integers(1, U64_MAX) | st.integers(10**6, 10**15)
 amounts = st.integers(1, 10_000) | st.integers(1, 10**15) | st.integers(1, U64_MAX)
-many = settings(max_examples=100, deadline=None)
+many = settings(max_examples=50, deadline=None)
 
 
 def test_every_vector_is_answered_to_the_unit() -> None:
