@@ -4,6 +4,7 @@ from itertools import combinations
 
 from dex import pricing
 from dex.errors import OrderRejected, VenueUnavailable
+from dex.pools.base import Pool
 from dex.pricing import advantage_bps, fee_fraction
 from dex.splitting import best_split
 from dex.tokens import format_amount, format_fixed
@@ -75,19 +76,20 @@ def _divided(request: SwapRequest, first: Quote, second: Quote) -> tuple[Quote, 
     if 0 in amounts:
         return ()
     try:
-        return _part(request, first, amounts[0]), _part(request, second, amounts[1])
+        return (
+            _part(request, first, first.pool, amounts[0]),
+            _part(request, second, second.pool, amounts[1]),
+        )
     except OrderRejected:  # what is left of a pool would be too little
         return ()
 
 
-def _part(request: SwapRequest, whole: Quote, amount_in: int) -> Quote:
-    if whole.pool is None:
-        raise AssertionError(f"the quote of {whole.venue} has no pool")
+def _part(request: SwapRequest, whole: Quote, pool: Pool, amount_in: int) -> Quote:
     return pricing.quote(
         request,
         venue=whole.venue,
         curve=whole.curve,
-        pool=whole.pool,
+        pool=pool,
         block_height=whole.block_height,
         amount_in=amount_in,
     )

@@ -91,7 +91,7 @@ class _Reading:
     swaps: list[SwapInstruction] = field(default_factory=list)
     memos: list[bytes] = field(default_factory=list)
     opened: set[Pubkey] = field(default_factory=set)
-    moved: int = 0  # lamports on the account of wrapped SOL, counted there or not
+    moved: int = 0  # lamports on the account of wrapped SOL that are not counted there yet
     wrapped: int = 0  # those that are counted and not sold yet
 
     def take(self, program_id: Pubkey, accounts: list[Pubkey], data: bytes) -> None:

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dex.pools.base import Pool
+from dex.pools.base import Pool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +51,7 @@ class Quote:
     effective_price: Decimal
     price_impact: Decimal
     block_height: int
-    pool: "Pool | None" = field(default=None, compare=False, repr=False)
+    pool: Pool | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

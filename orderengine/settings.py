@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
@@ -133,10 +134,14 @@ CHANNEL_LAYERS = {
 # Venues -----------------------------------------------------------------------------------------
 
 
+def require_venues(names: Iterable[str]) -> None:
+    if unknown := set(names) - VENUES.keys():
+        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+
+
 def faults(text: str) -> Faults:
     parsed = Faults.parse(text)
-    if unknown := parsed.venues - VENUES.keys():
-        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+    require_venues(parsed.venues)
     return parsed
 
 
@@ -151,8 +156,7 @@ def timeouts(text: str) -> dict[str, int]:
     every, *exceptions = text.split(",")
     own = (part.partition("=")[::2] for part in exceptions)
     found = dict.fromkeys(VENUES, int(every)) | {name.strip(): int(ms) for name, ms in own}
-    if unknown := found.keys() - VENUES.keys():
-        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+    require_venues(found)
     if min(found.values()) < 1:
         raise ValueError("less than 1")
     return found
@@ -160,8 +164,7 @@ def timeouts(text: str) -> dict[str, int]:
 
 def venue_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
-    if unknown := set(names) - VENUES.keys():
-        raise ValueError(f"no such venue: {', '.join(sorted(unknown))}")
+    require_venues(names)
     return names
 
 

@@ -58,7 +58,7 @@ WHERE id > %(above)s AND id < %(below)s{times}
 """
 AFTER = " AND created_at > %(created_after)s"
 BEFORE = " AND created_at < %(created_before)s"
-# In ms. Until migration 0006 an id's digits were a web process's clock, created_at the database's.
+# In ms. Until migration 0008 an id's digits were a web process's clock, created_at the database's.
 CLOCKS_APART = 1000
 
 
