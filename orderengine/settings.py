@@ -250,6 +250,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "channels",
     "orderengine",
+    "desk",
     "orders",
 ]
 MIDDLEWARE = [

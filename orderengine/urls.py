@@ -6,7 +6,7 @@ from orders import problems
 
 urlpatterns = [
     path("", include("orders.urls")),
-    path("", RedirectView.as_view(url="/admin/")),
+    path("", include("desk.urls")),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     re_path("", problems.not_found),

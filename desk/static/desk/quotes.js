@@ -1,0 +1,35 @@
+// Both venues side by side, the better one marked.
+import { html } from "./lib.js";
+import { amount, bpsAbove, isMore, percent, short, venueName } from "./format.js";
+
+/** `route` is the answer of POST /api/quotes, or the data of a `building` event. */
+export function Quotes({ route, tokenIn, tokenOut }) {
+  const given = route.quotes.filter((quote) => quote.amountOut);
+  const best = given.reduce((a, b) => (!a || isMore(b.amountOut, a.amountOut) ? b : a), null);
+  return html`
+    <table class="quotes">
+      <thead><tr><th>Venue</th><th>You receive</th><th>Price</th><th>Fee</th><th>Impact</th></tr></thead>
+      <tbody>
+        ${route.quotes.map((quote) => html`
+          <${Row} key=${quote.venue} quote=${quote} best=${best} route=${route} tokenIn=${tokenIn} tokenOut=${tokenOut} />`)}
+      </tbody>
+    </table>
+    ${route.legs?.length > 1 && html`<p class="legs">${route.legs.map((leg) => `${venueName(leg.venue)} ${amount(leg.amountIn, tokenIn)}`).join(" + ")}</p>`}`;
+}
+
+function Row({ quote, best, route, tokenIn, tokenOut }) {
+  const name = venueName(quote.venue);
+  if (quote.error) return html`
+    <tr data-venue=${quote.venue}><th scope="row">${name}</th><td colspan="4" class="error">${quote.error.detail}</td></tr>`;
+  const chosen = route.venue.split("+").includes(quote.venue);
+  const behind = quote !== best && bpsAbove(best.amountOut, quote.amountOut);
+  return html`
+    <tr class=${chosen ? "chosen" : ""} data-venue=${quote.venue}>
+      <th scope="row">${name}
+        <small>${chosen && html`<span class="tag">✓ ${route.legs?.length > 1 ? "part" : "chosen"}</span> · `}${quote.curve}</small></th>
+      <td>${short(quote.amountOut)} <small>${behind ? `−${behind} bps` : "best"}</small></td>
+      <td>${short(quote.effectivePrice)}</td>
+      <td>${short(quote.fee, 4)} <small>${quote.feeToken}</small></td>
+      <td>${percent(quote.priceImpact, 3)}</td>
+    </tr>`;
+}
