@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test faults faults-long backlog scale figures quote up load check format watch newman \
+.PHONY: help demo test test-browser faults faults-long backlog scale figures quote up load check format watch newman \
 	contract transcript
 
 help: ## this list
@@ -37,6 +37,9 @@ transcript: .venv/installed ## one client's life over the WebSocket alone, again
 
 test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and dex
 	$(BIN)/python -m pytest -n 3 $(ARGS)
+
+test-browser: .venv/installed ## the order desk and the admin in Chromium
+	$(BIN)/python -m pytest -m browser -p no:randomly tests/browser $(ARGS)
 
 faults: .venv/installed ## kill, stop and starve the running stack, and check what was promised; SEED=
 	@$(BIN)/python -m tests.faults $(SEED:%=--seed %) $(ARGS)

@@ -18,6 +18,10 @@ export class Refusal extends Error {
 
 export const UNREACHABLE = "UNREACHABLE";
 
+let restUntil = 0;
+/** Whether the server has asked for fewer requests: what only refreshes the page waits. */
+export const isResting = () => Date.now() < restUntil;
+
 export async function ask(method, path, body) {
   let answer;
   try {
@@ -37,8 +41,10 @@ export async function ask(method, path, body) {
   }
   const content = await answer.json().catch(() => ({}));
   if (answer.ok) return content;
+  const retryAfter = Number(answer.headers.get("Retry-After")) || null;
+  if (answer.status === 429) restUntil = Date.now() + (retryAfter || 1) * 1000;
   const problem = { status: answer.status, title: answer.statusText, code: "UNKNOWN", ...content };
-  throw new Refusal(problem, Number(answer.headers.get("Retry-After")) || null);
+  throw new Refusal(problem, retryAfter);
 }
 
 export const get = (path) => ask("GET", path);

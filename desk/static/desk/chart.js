@@ -1,9 +1,9 @@
 // Orders per 5 s by outcome, and how long the confirmed ones took, over the last 15 minutes.
-import { get } from "./api.js";
+import { get, isResting } from "./api.js";
 import { duration } from "./format.js";
 import { html, useEffect, useRef, useRepeat, useState } from "./lib.js";
 
-const EVERY_SECONDS = 5;
+const EVERY_SECONDS = 5; // as long as a bar is wide
 const MINUTES = 15;
 const HEIGHT = 190;
 
@@ -12,6 +12,7 @@ export function Chart() {
   const plot = useRef();
   const [activity, setActivity] = useState(null);
   useRepeat(async () => {
+    if (isResting()) return;
     const found = await get(`/api/orders/activity?minutes=${MINUTES}`).catch(() => null);
     if (found) setActivity(found);
   }, EVERY_SECONDS);

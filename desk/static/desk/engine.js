@@ -1,5 +1,5 @@
 // The engine as a whole: its numbers, asked for while the page is seen.
-import { get } from "./api.js";
+import { get, isResting } from "./api.js";
 import { cell, html, useCell, useNow, useRepeat } from "./lib.js";
 import { clock } from "./format.js";
 
@@ -11,6 +11,7 @@ const MOST_CELLS = 40;
 export const engine = cell({ stats: null, at: 0, refusal: null });
 
 async function look() {
+  if (isResting()) return;
   try {
     engine.set({ stats: await get("/api/orders/stats"), at: Date.now(), refusal: null });
   } catch (refusal) {

@@ -7,13 +7,13 @@ export function Quotes({ route, tokenIn, tokenOut }) {
   const given = route.quotes.filter((quote) => quote.amountOut);
   const best = given.reduce((a, b) => (!a || isMore(b.amountOut, a.amountOut) ? b : a), null);
   return html`
-    <table class="quotes">
+    <div class="quotes"><table>
       <thead><tr><th>Venue</th><th>You receive</th><th>Price</th><th>Fee</th><th>Impact</th></tr></thead>
       <tbody>
         ${route.quotes.map((quote) => html`
           <${Row} key=${quote.venue} quote=${quote} best=${best} route=${route} tokenIn=${tokenIn} tokenOut=${tokenOut} />`)}
       </tbody>
-    </table>
+    </table></div>
     ${route.legs?.length > 1 && html`<p class="legs">${route.legs.map((leg) => `${venueName(leg.venue)} ${amount(leg.amountIn, tokenIn)}`).join(" + ")}</p>`}`;
 }
 
@@ -27,9 +27,9 @@ function Row({ quote, best, route, tokenIn, tokenOut }) {
     <tr class=${chosen ? "chosen" : ""} data-venue=${quote.venue}>
       <th scope="row">${name}
         <small>${chosen && html`<span class="tag">✓ ${route.legs?.length > 1 ? "part" : "chosen"}</span> · `}${quote.curve}</small></th>
-      <td>${short(quote.amountOut)} <small>${behind ? `−${behind} bps` : "best"}</small></td>
-      <td>${short(quote.effectivePrice)}</td>
-      <td>${short(quote.fee, 4)} <small>${quote.feeToken}</small></td>
-      <td>${percent(quote.priceImpact, 3)}</td>
+      <td class="out">${short(quote.amountOut)} <small>${behind ? `−${behind} bps` : "best"}</small></td>
+      <td data-label="price">${short(quote.effectivePrice)}</td>
+      <td data-label="fee">${short(quote.fee, 4)} <small>${quote.feeToken}</small></td>
+      <td data-label="impact">${percent(quote.priceImpact, 3)}</td>
     </tr>`;
 }

@@ -1,5 +1,5 @@
 // Where an order is made: what is paid, what would be received now, and the deed.
-import { post, UNREACHABLE } from "./api.js";
+import { isResting, post, UNREACHABLE } from "./api.js";
 import { engine, lookSoon } from "./engine.js";
 import { amount, age, duration, grouped, percent, short, venueName } from "./format.js";
 import { html, setup, useCell, useEffect, useNow, useRef, useRepeat, useState } from "./lib.js";
@@ -167,7 +167,7 @@ function useQuote(order) {
     return () => clearTimeout(timer);
   }, [key]);
   useRepeat(async () => {
-    if (settled !== key || !order) return;
+    if (settled !== key || !order || isResting()) return;
     const mine = ++turn.current;
     try {
       const route = await post("/api/quotes", order);

@@ -1,0 +1,95 @@
+"""A browser for all tests, a page for each, and engines that several share.
+
+A page that writes an error to the console, or breaks its content security policy, fails its test.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+from tests.browser.browsers import MISSING, chromium, executable
+from tests.conftest import create_database
+from tests.stacks import Running, engine
+
+WIDE = {"width": 1440, "height": 900}
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if executable() is None:
+        pytest.exit(MISSING, returncode=1)
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def running(migrated: str) -> Iterator[Running]:
+    """Orders take about 0.6 s."""
+    with engine(
+        create_database(migrated),
+        DEX_QUOTE_LATENCY_MS="50",
+        DEX_SWAP_LATENCY_MS="500",
+        QUEUE_RATE_LIMIT="0",
+    ) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def failing(migrated: str) -> Iterator[Running]:
+    """No venue ever answers an order or a quote."""
+    with engine(
+        create_database(migrated), DEX_FAULTS="quote_unavailable=1", ORDER_RETRY_BASE_SECONDS="0.2"
+    ) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def guarded(migrated: str) -> Iterator[Running]:
+    """Callers sign in, and may ask 60 times at once and then once a second."""
+    with engine(
+        create_database(migrated), API_AUTH_REQUIRED="true", API_RATE_LIMIT="60/m"
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    found = browser.new_context(viewport=WIDE)  # type: ignore[arg-type]  # a TypedDict
+    found.set_default_timeout(15_000)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def open_page(context: BrowserContext, errors: list[str]) -> OpenPage:
+    """Opens a path of an engine."""
+
+    def open_page(engine: Running, path: str = "/", **emulated: Any) -> Page:
+        page = context.new_page()
+        if emulated:
+            page.emulate_media(**emulated)
+        watch(page, errors)
+        page.goto(engine.url + path)
+        return page
+
+    return open_page
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """What pages complained of; a test that expects some removes them."""
+    found: list[str] = []
+    yield found
+    assert not found
+
+
+def watch(page: Page, errors: list[str]) -> None:
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    page.on("console", heard)
+    page.on("pageerror", lambda error: errors.append(str(error)))

@@ -1,0 +1,65 @@
+"""What tests do and see on the order desk."""
+
+import json
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+STEPS = ["pending", "routing", "building", "submitted", "confirmed", "result"]
+QUICK = 15_000
+
+
+def swap_button(page: Page) -> Locator:
+    return page.locator(".ticket .primary")
+
+
+def ready(page: Page) -> None:
+    """The ticket has a quote and the socket is live."""
+    expect(swap_button(page)).to_contain_text("≈", timeout=QUICK)
+    expect(page.locator(".connection")).to_have_attribute("data-state", "live", timeout=QUICK)
+
+
+def place(page: Page) -> str:
+    """The id of the order that the ticket places."""
+    before = shown_order(page)
+    swap_button(page).click()
+    page.wait_for_function(
+        "before => (document.querySelector('.timeline')?.dataset.order ?? '') !== before",
+        arg=before,
+    )
+    return shown_order(page)
+
+
+def shown_order(page: Page) -> str:
+    return page.locator(".timeline").first.get_attribute("data-order") or ""
+
+
+def timeline_is(page: Page, status: str) -> None:
+    expect(page.locator(".timeline header .status")).to_have_attribute(
+        "data-status", status, timeout=QUICK
+    )
+
+
+def steps(page: Page) -> list[str]:
+    found = page.locator(".timeline .step").all()
+    return [step.get_attribute("data-step") or "" for step in found]
+
+
+def raw_frames(page: Page) -> list[dict[str, Any]]:
+    """The frames that the timeline folds away."""
+    text = page.locator(".timeline .raw pre").text_content() or ""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        frame, end = decoder.raw_decode(text)
+        found.append(frame)
+        text = text[end:]
+    return found
+
+
+def rows(page: Page) -> Locator:
+    return page.locator(".list tbody tr")
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the page scrolls sideways."""
+    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))

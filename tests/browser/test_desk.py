@@ -1,0 +1,293 @@
+"""The order desk as a user has it, on real processes."""
+
+import json
+import re
+import time
+
+import httpx
+import pytest
+from playwright.sync_api import Page, WebSocket, expect
+
+from tests.browser import desk
+from tests.browser.conftest import OpenPage
+from tests.stacks import Running, answers, wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+
+
+def test_place_an_order_and_see_six_steps(running: Running, open_page: OpenPage) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    expect(desk.swap_button(page)).to_have_text(re.compile(r"^Swap 1\.5 SOL for ≈ [\d.,]+ USDC$"))
+    order_id = desk.place(page)
+    desk.timeline_is(page, "confirmed")
+    assert desk.steps(page) == desk.STEPS
+    stored = running.sql("SELECT tx_hash FROM orders_order WHERE id = %s", order_id)[0]["tx_hash"]
+    expect(page.locator(".timeline .hash code")).to_have_attribute("title", stored)
+    routing = page.locator(".timeline [data-step=routing]")
+    expect(routing).to_contain_text(re.compile(r"(Raydium|Meteora) by \d+ bps"))
+    expect(routing.locator("tr[data-venue]")).to_have_count(2)
+    expect(page.locator(".timeline [data-step=result]")).to_contain_text("USDC received through")
+    assert [frame["seq"] for frame in desk.raw_frames(page)] == [1, 2, 3, 4, 5]
+    expect(desk.rows(page).first).to_have_attribute("data-order", order_id)
+    expect(page.locator(".timeline [aria-live=polite]")).to_contain_text("confirmed")
+
+
+def test_comparison_marks_the_better_venue_and_is_refreshed(
+    running: Running, open_page: OpenPage
+) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    comparison = page.locator(".comparison")
+    best = comparison.locator("tr.chosen")
+    expect(best).to_have_count(1)
+    expect(best).to_contain_text("✓ chosen")
+    expect(comparison.locator("tr[data-venue]:not(.chosen)")).to_contain_text(
+        re.compile(r"−\d+ bps")
+    )
+    with page.expect_response("**/api/quotes", timeout=7000):
+        pass
+    expect(comparison).to_contain_text(re.compile(r"Quoted [01] s ago"))
+
+
+def test_the_other_direction(running: Running, open_page: OpenPage) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    page.get_by_label("Swap direction").click()
+    expect(desk.swap_button(page)).to_have_text(re.compile(r"^Swap \d+\.?\d* USDC for ≈ .* SOL$"))
+    desk.place(page)
+    desk.timeline_is(page, "confirmed")
+
+
+def test_faults_stand_under_their_fields(
+    running: Running, open_page: OpenPage, errors: list[str]
+) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    amount = page.get_by_label("You pay", exact=True)
+    amount.fill("1.5x")
+    expect(page.locator("#amount-error")).to_have_text("Enter an amount, such as 1.5.")
+    expect(amount).to_have_attribute("aria-invalid", "true")
+    expect(desk.swap_button(page)).to_be_disabled()
+    amount.fill("0.0000000001")
+    expect(page.locator("#amount-error")).to_contain_text("SOL has 9 decimals, this has 10")
+    amount.fill("99999999999999")  # only the server knows that this is too much
+    expect(page.locator("#amount-error")).to_contain_text("99999999999999")
+    page.get_by_label("custom").check()
+    page.get_by_label("Slippage in per cent").fill("51")
+    expect(page.locator("#slippage-error")).to_contain_text("up to 50")
+    errors[:] = [error for error in errors if "/api/quotes" not in error]
+
+
+def test_ten_at_once_twice_and_never_more_than_ten_in_execution(
+    running: Running, open_page: OpenPage
+) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    before = running.sql("SELECT count(*) FROM orders_order")[0]["count"]
+    for _ in range(2):
+        page.locator(".burst").click()
+        expect(page.locator(".burst")).to_be_enabled()
+    taken = page.locator(".cells i.taken")
+    most = 0
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        most = max(most, taken.count())
+        if desk.rows(page).locator("[data-status=confirmed]").count() >= 20:
+            break
+    assert 0 < most <= 10
+    after = running.sql("SELECT count(*) FROM orders_order")[0]["count"]
+    assert after - before == 20
+    in_execution = """
+        SELECT max(n) FROM (
+            SELECT sum(step) OVER (ORDER BY at, step) AS n FROM (
+                SELECT created_at AS at,
+                    CASE WHEN status = 'routing' THEN 1
+                         WHEN status IN ('confirmed', 'failed') THEN -1 END AS step
+                FROM orders_orderevent WHERE status IN ('routing', 'confirmed', 'failed')) s) t
+    """
+    assert running.sql(in_execution)[0]["max"] <= 10
+
+
+def test_dropped_connection_resumes_without_gap(
+    running: Running, open_page: OpenPage, errors: list[str]
+) -> None:
+    """The web process is killed while an order is with the chain, and starts again."""
+    page = open_page(running)
+    heard: list[int] = []
+    page.on("websocket", lambda socket: listen(socket, heard))
+    page.reload()
+    desk.ready(page)
+    order_id = desk.place(page)
+    desk.timeline_is(page, "submitted")
+    web = running.processes.pop("web")
+    web.kill()
+    web.wait()
+    expect(page.locator(".connection")).to_have_attribute("data-state", "reconnecting")
+    running.start("web", [str(part) for part in web.args])  # type: ignore[union-attr]
+    wait_until(lambda: answers(f"{running.url}/health/live"), seconds=30)
+    expect(page.locator(".connection")).to_contain_text(
+        "resumed, 1 update caught up", timeout=desk.QUICK
+    )
+    desk.timeline_is(page, "confirmed")
+    assert [frame["seq"] for frame in desk.raw_frames(page)] == [1, 2, 3, 4, 5]
+    assert heard == [1, 2, 3, 4, 5], order_id  # the wire had no gap and no repeat either
+    errors.clear()  # the browser tells of each request that the dead process did not answer
+
+
+def listen(socket: WebSocket, heard: list[int]) -> None:
+    def note(payload: str | bytes) -> None:
+        frame = json.loads(payload)
+        if frame["type"] == "order.status":
+            heard.append(frame["seq"])
+
+    socket.on("framereceived", note)
+
+
+def test_api_away_is_said_and_mended(
+    running: Running, open_page: OpenPage, errors: list[str]
+) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    web = running.processes.pop("web")
+    web.kill()
+    web.wait()
+    alert = page.locator("[data-alert=away]")
+    expect(alert).to_contain_text("The engine does not answer", timeout=desk.QUICK)
+    desk.swap_button(page).click()
+    refused = page.locator("[data-refusal=UNREACHABLE]")
+    expect(refused).to_contain_text("Press again: it is placed once in any case")
+    running.start("web", [str(part) for part in web.args])  # type: ignore[union-attr]
+    expect(alert).to_have_count(0, timeout=30_000)
+    desk.place(page)
+    expect(refused).to_have_count(0)
+    desk.timeline_is(page, "confirmed")
+    errors.clear()
+
+
+def test_filters_survive_a_reload(running: Running, open_page: OpenPage) -> None:
+    for _ in range(2):
+        running.place(tokenIn="BONK", amount="1000000")
+    running.wait_for_all()
+    page = open_page(running)
+    page.get_by_label("Filter by pair").select_option("BONK-USDC")
+    page.get_by_label("Filter by status").select_option("confirmed")
+    expect(desk.rows(page)).to_have_count(2)
+    assert "status=confirmed" in page.url
+    assert "pair=BONK-USDC" in page.url
+    page.reload()
+    expect(desk.rows(page)).to_have_count(2)
+    expect(page.get_by_label("Filter by pair")).to_have_value("BONK-USDC")
+    page.get_by_label("Filter by status").select_option("expired")
+    expect(page.locator(".orders .empty")).to_contain_text("No order matches")
+    page.go_back()
+    expect(desk.rows(page)).to_have_count(2)
+
+
+def test_pages_and_newcomers(running: Running, open_page: OpenPage) -> None:
+    order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "0.1"}
+    httpx.post(
+        f"{running.url}/api/orders/batch", json={"orders": [order] * 60}, timeout=20
+    ).raise_for_status()
+    page = open_page(running)
+    expect(desk.rows(page)).to_have_count(25)
+    first = desk.rows(page).first.get_attribute("data-order") or ""
+    page.get_by_role("button", name="Older").click()
+    expect(desk.rows(page).first).not_to_have_attribute("data-order", first)
+    assert "cursor=" in page.url
+    page.get_by_role("button", name="Newer").click()
+    expect(desk.rows(page).first).to_have_attribute("data-order", first)
+    for _ in range(2):
+        newest = running.place()
+    fresh = page.locator(".fresh")
+    expect(fresh).to_have_text("2 new")
+    expect(desk.rows(page).first).to_have_attribute("data-order", first)
+    fresh.click()
+    expect(desk.rows(page).first).to_have_attribute("data-order", newest)
+    expect(fresh).to_have_count(0)
+
+
+def test_cancel_a_waiting_order(running: Running, open_page: OpenPage) -> None:
+    order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "0.2"}
+    httpx.post(
+        f"{running.url}/api/orders/batch", json={"orders": [order] * 40}, timeout=20
+    ).raise_for_status()
+    last = running.place()
+    page = open_page(running, f"/?order={last}")
+    page.locator(".timeline").get_by_role("button", name="Cancel order").click()
+    desk.timeline_is(page, "cancelled")
+    expect(page.locator(".timeline [data-step=result]")).to_contain_text("Nothing was swapped")
+
+
+def test_one_order_by_its_address(running: Running, open_page: OpenPage) -> None:
+    order_id = running.place()
+    page = open_page(running, f"/orders/{order_id}")
+    desk.timeline_is(page, "confirmed")
+    assert desk.steps(page) == desk.STEPS
+    expect(page.locator(".ticket")).to_have_count(0)
+
+
+def test_unknown_order(running: Running, open_page: OpenPage, errors: list[str]) -> None:
+    page = open_page(running, "/orders/ord_1700000000000_aaaaaaaaaa")
+    expect(page.locator(".timeline .error")).to_contain_text("no such order, or it is not yours")
+    errors[:] = [error for error in errors if "ord_1700000000000" not in error]
+
+
+def test_failure_shows_its_attempts_code_and_sentence(
+    failing: Running, open_page: OpenPage, errors: list[str]
+) -> None:
+    page = open_page(failing)
+    expect(page.locator(".comparison .error")).to_contain_text("No quote:")
+    expect(desk.swap_button(page)).to_have_text("Swap 1.5 SOL for USDC")
+    desk.place(page)
+    desk.timeline_is(page, "failed")
+    retries = page.locator(".timeline [data-step=pending]", has_text="again, for a retry")
+    expect(retries).to_have_count(2)
+    expect(retries.first).to_contain_text("QUOTE_UNAVAILABLE")
+    expect(page.locator("[data-failure=QUOTE_UNAVAILABLE]")).to_have_text(
+        re.compile(r"^QUOTE_UNAVAILABLE \w")
+    )
+    errors[:] = [error for error in errors if "/api/quotes" not in error]
+
+
+def sign_in(page: Page, username: str) -> None:
+    page.get_by_label("User name").fill(username)
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.fixture(scope="session")
+def trader(guarded: Running) -> str:
+    make = (
+        "from django.contrib.auth.models import User;"
+        "User.objects.create_user('trader', password='correct horse battery')"
+    )
+    assert guarded.manage("shell", "-c", make) == 0
+    return "trader"
+
+
+def test_sign_in_place_and_sign_out(guarded: Running, trader: str, open_page: OpenPage) -> None:
+    page = open_page(guarded)
+    assert "/login" in page.url
+    sign_in(page, trader)
+    desk.ready(page)
+    expect(page.locator(".user")).to_contain_text(trader)
+    desk.place(page)
+    desk.timeline_is(page, "confirmed")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(guarded.url)
+    assert "/login" in page.url
+
+
+def test_too_many_requests_are_counted_down(
+    guarded: Running, trader: str, open_page: OpenPage, errors: list[str]
+) -> None:
+    page = open_page(guarded)
+    sign_in(page, trader)
+    desk.ready(page)
+    page.evaluate("Promise.all([...Array(75)].map(() => fetch('/api/orders?limit=1')))")
+    desk.swap_button(page).click()
+    expect(desk.swap_button(page)).to_have_text(re.compile(r"Too many orders: again in \d+ s"))
+    expect(desk.swap_button(page)).to_be_disabled()
+    expect(desk.swap_button(page)).to_be_enabled()
+    errors.clear()  # 429, as asked for
