@@ -303,3 +303,26 @@ class Ticket(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, db_index=False)
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, db_index=False)
     expires_at = models.DateTimeField(db_index=True)
+
+
+class Halt(models.Model):
+    """From when to when trading was halted, and who said so. `trading.py` writes it."""
+
+    halted_at = models.DateTimeField()
+    halted_by = models.CharField(max_length=150)  # a user's name: it outlives the user
+    reason = models.CharField(max_length=200, blank=True)
+    resumed_at = models.DateTimeField(null=True)
+    resumed_by = models.CharField(max_length=150, blank=True, db_default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["resumed_at"],
+                condition=Q(resumed_at__isnull=True),
+                nulls_distinct=False,
+                name="one_open_halt",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"halt of {self.halted_at:%Y-%m-%d %H:%M:%S}"

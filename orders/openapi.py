@@ -108,7 +108,8 @@ REFUSALS = {
     426: "Without an Upgrade header.",
     429: "Too many requests.",
     500: "A fault of the engine; it was logged.",
-    503: "PostgreSQL is away, or no venue answers. Repeat with the same clientOrderId.",
+    503: "PostgreSQL is away, no venue answers, or trading is halted (`TRADING_HALTED`). Repeat "
+    "with the same clientOrderId.",
 }
 
 
