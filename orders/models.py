@@ -43,6 +43,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 IN_EXECUTION = (Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
 TERMINAL = (Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+NOT_CONFIRMED = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
 
 class FailureCode(models.TextChoices):
@@ -185,6 +186,18 @@ class Order(models.Model):
                 name="by_kind",
             ),
             models.Index(fields=["tx_hash"], name="by_tx_hash", condition=~Q(tx_hash="")),
+            # Of activity.py.
+            models.Index(
+                fields=["owner", "completed_at"],
+                name="completed",
+                condition=Q(completed_at__isnull=False),
+            ),
+            # Of the admin's list, for what is rare among all orders.
+            models.Index(
+                fields=["status", "id"],
+                name="not_confirmed",
+                condition=Q(status__in=NOT_CONFIRMED),
+            ),
         ]
 
     def __str__(self) -> str:
