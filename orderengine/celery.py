@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import heartbeat_sent, setup_logging, worker_shutdown
 from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.limits import TokenBucket
+
+from orders import presence
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
 
@@ -48,3 +50,14 @@ class WorkerConsumer(Consumer):
 @setup_logging.connect
 def keep_logging_as_configured(**_: object) -> None:
     """Celery leaves logging alone when this signal has a receiver; settings configured it."""
+
+
+@heartbeat_sent.connect
+def report(**_: object) -> None:
+    """Every other second. Nobody need ask the workers how many they are."""
+    presence.report_worker()
+
+
+@worker_shutdown.connect
+def leave(**_: object) -> None:
+    presence.worker_leaves()

@@ -3,7 +3,8 @@
 from typing import Any
 
 from dex.errors import OrderRejected, VenueUnavailable
-from orders import placement, render
+from orders import placement, render, trading
+from orders.events import iso
 from orders.execution import exchange
 from orders.lifecycle import ClaimLost, IllegalTransition
 from orders.models import FailureCode, Order
@@ -13,6 +14,7 @@ from orders.placement import (
     Denied,
     OrderRequest,
     Placed,
+    TradingHalted,
 )
 from orders.problems import FieldError, Problem
 from orders.serializers import (
@@ -46,6 +48,23 @@ def stored(requests: list[OrderRequest], place: str) -> list[Placed]:
     except DeadlinePassed as error:
         errors = field_errors(error, place + "/deadline", "deadline_passed")
         raise Problem(status=400, code="VALIDATION", detail=str(error), errors=errors) from None
+    except TradingHalted:
+        raise trading_halted() from None
+
+
+def trading_halted() -> Problem:
+    halt = trading.current()
+    if halt is None:
+        halted = "Trading was halted until a moment ago"
+    else:
+        reason = f" ({halt.reason})" if halt.reason else ""
+        halted = f"Trading has been halted since {iso(halt.halted_at)}{reason}"
+    detail = (
+        f"{halted}: no new order is accepted. Orders accepted before keep their place. Place this "
+        "one again, with the same clientOrderId, when trading is resumed: GET /api/orders/stats "
+        "says so in `trading`."
+    )
+    return Problem(status=503, code="TRADING_HALTED", detail=detail, headers={"Retry-After": "30"})
 
 
 def field_errors(denied: Denied, pointer: str, code: str) -> list[FieldError]:

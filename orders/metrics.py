@@ -25,14 +25,13 @@ from prometheus_client.registry import Collector
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from orders import claims, database, events, hints, measures, presence
+from orders import claims, database, events, hints, measures, presence, queries
 from orders.dispatcher import LEADER_LOCK
 from orders.models import IN_EXECUTION, TERMINAL
 
 # The one that every version of Prometheus reads.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Beyond these a count is cut off.
-MOST_STARTS = 10_000
 MOST_DELAYED = 1_000
 
 # `lag` is from when the order was due and could start: an order that waits for a place or for the
@@ -53,7 +52,7 @@ SELECT
     (SELECT count(*) FROM (
         SELECT FROM orders_order
         WHERE started_at > (SELECT clock_timestamp() - interval '60 s')
-        ORDER BY started_at DESC LIMIT {MOST_STARTS}) s) AS starts,
+        ORDER BY started_at DESC LIMIT {queries.MOST_STARTS}) s) AS starts,
     (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - since)), 0)::float8
      FROM (SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, 1) id LIMIT 4) r
      CROSS JOIN LATERAL (
@@ -61,12 +60,14 @@ SELECT
             next_attempt_at,
             (SELECT started_at FROM orders_order WHERE started_at IS NOT NULL
              ORDER BY started_at DESC LIMIT 1),
+            (SELECT resumed_at FROM orders_halt ORDER BY id DESC LIMIT 1),
             CASE WHEN %(starts)s > 0 THEN
                 (SELECT started_at + interval '60.01 s' FROM orders_order
                  WHERE started_at IS NOT NULL
                  ORDER BY started_at DESC OFFSET greatest(%(starts)s - 1, 0) LIMIT 1) END
             ) ELSE lease_until END AS since
         FROM orders_order WHERE orders_order.id = r.id OFFSET 0) late) AS lag,
+    EXISTS (SELECT FROM orders_halt WHERE resumed_at IS NULL) AS halted,
     EXISTS (SELECT FROM pg_locks
             WHERE locktype = 'advisory' AND classid = 0 AND objid = {LEADER_LOCK} AND granted
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -147,6 +148,9 @@ def fleet(found: dict[str, Any]) -> Iterator[Metric]:
     yield gauge("starts_limit", "First starts in 60 s; 0 is no limit.", settings.QUEUE_RATE_LIMIT)
     lag = "How long the oldest order has waited that could start now, seconds."
     yield gauge("dispatch_lag_seconds", lag, max(found["lag"], 0.0))
+    yield GaugeMetricFamily(
+        "trading_halted", "Whether an operator has halted trading.", value=found["halted"]
+    )
     yield gauge("dispatcher_leading", "Whether a dispatcher holds the lock.", found["led"])
 
 
@@ -182,6 +186,8 @@ def process() -> Iterator[Metric]:
     yield by_label(bells, dict(events.rung))
     yield gauge("sockets", "Open WebSockets of this process.", presence.here())
     yield gauge("sockets_of_all", "Open WebSockets of all web processes.", presence.connections())
+    if (workers := presence.workers()) is not None:
+        yield gauge("workers", "Worker processes of the fleet.", workers)
     try:
         yield gauge("hints_waiting", "Hints in Redis that no worker has taken.", hints.waiting())
     except redis.RedisError:

@@ -43,6 +43,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 IN_EXECUTION = (Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
 TERMINAL = (Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+NOT_CONFIRMED = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
 
 class FailureCode(models.TextChoices):
@@ -185,6 +186,18 @@ class Order(models.Model):
                 name="by_kind",
             ),
             models.Index(fields=["tx_hash"], name="by_tx_hash", condition=~Q(tx_hash="")),
+            # Of activity.py.
+            models.Index(
+                fields=["owner", "completed_at"],
+                name="completed",
+                condition=Q(completed_at__isnull=False),
+            ),
+            # Of the admin's list, for what is rare among all orders.
+            models.Index(
+                fields=["status", "id"],
+                name="not_confirmed",
+                condition=Q(status__in=NOT_CONFIRMED),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -303,3 +316,26 @@ class Ticket(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, db_index=False)
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, db_index=False)
     expires_at = models.DateTimeField(db_index=True)
+
+
+class Halt(models.Model):
+    """From when to when trading was halted, and who said so. `trading.py` writes it."""
+
+    halted_at = models.DateTimeField()
+    halted_by = models.CharField(max_length=150)  # a user's name: it outlives the user
+    reason = models.CharField(max_length=200, blank=True)
+    resumed_at = models.DateTimeField(null=True)
+    resumed_by = models.CharField(max_length=150, blank=True, db_default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["resumed_at"],
+                condition=Q(resumed_at__isnull=True),
+                nulls_distinct=False,
+                name="one_open_halt",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"halt of {self.halted_at:%Y-%m-%d %H:%M:%S}"

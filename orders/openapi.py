@@ -38,6 +38,7 @@ from dex import tokens
 from orders import problems, views
 from orders.openapi_components import CLIENT_ORDER_ID, ORDER_ID, SCHEMAS, ref
 from orders.serializers import (
+    ActivitySerializer,
     AfterSeqSerializer,
     BatchRequestSerializer,
     OrderFilterSerializer,
@@ -108,7 +109,8 @@ REFUSALS = {
     426: "Without an Upgrade header.",
     429: "Too many requests.",
     500: "A fault of the engine; it was logged.",
-    503: "PostgreSQL is away, or no venue answers. Repeat with the same clientOrderId.",
+    503: "PostgreSQL is away, no venue answers, or trading is halted (`TRADING_HALTED`). Repeat "
+    "with the same clientOrderId.",
 }
 
 
@@ -294,9 +296,19 @@ describe(
     get=extend_schema(
         operation_id="stats",
         tags=["engine"],
-        summary="Orders by where they stand; open sockets",
+        summary="Orders by where they stand, limits, workers, sockets, whether trading is halted",
         parameters=[RETRY_AFTER],
         responses={200: answer("Stats", "Counts."), **refusals()},
+    ),
+)
+describe(
+    views.ActivityView,
+    get=extend_schema(
+        operation_id="activity",
+        tags=["engine"],
+        summary="Your orders of the last minutes by when and how they ended",
+        parameters=[ActivitySerializer, RETRY_AFTER],
+        responses={200: answer("Activity", "For a chart."), **refusals(400)},
     ),
 )
 describe(

@@ -7,7 +7,8 @@ from typing import Any
 
 from dex import tokens
 from dex.types import Reason, Strategy
-from orders.models import FailureCode, OrderType, Status, VenueName
+from orders import activity
+from orders.models import TERMINAL, FailureCode, OrderType, Status, VenueName
 
 Schema = dict[str, Any]
 
@@ -38,6 +39,13 @@ def array(items: Schema) -> Schema:
 
 def record(description: str = "", optional: tuple[str, ...] = (), **properties: Schema) -> Schema:
     """An object; members are required unless named in `optional`."""
+    return record_of(properties, description, optional)
+
+
+def record_of(
+    properties: dict[str, Schema], description: str = "", optional: tuple[str, ...] = ()
+) -> Schema:
+    """The same, of members that no Python name can have."""
     required = [name for name in properties if name not in optional]
     schema: Schema = {"type": "object", "properties": properties}
     if required:
@@ -233,6 +241,40 @@ STATS = record(
         expired=integer(),
     ),
     websocket=record(connections=integer("Open sockets of the whole fleet.")),
+    limits=record(
+        "Of the whole fleet; null is no limit.",
+        concurrency=nullable(integer("Orders in execution at once.")),
+        startsPerMinute=nullable(integer("First starts in any 60 s.")),
+    ),
+    starts=record(lastMinute=integer("First starts in the last 60 s; 10,000 are counted at most.")),
+    workers=nullable(integer("Live worker processes, a few seconds old; null without Redis.")),
+    trading=record(
+        "While trading is halted no order is accepted and none that waits starts.",
+        halted={"type": "boolean"},
+        since=nullable(TIMESTAMP),
+        reason=nullable(text("As the operator gave it.")),
+    ),
+)
+BUCKET = record_of(
+    {
+        "at": TIMESTAMP | {"description": "Where the bucket begins."},
+        **{status.value: integer() for status in TERMINAL},
+        "p50Ms": nullable(integer("From acceptance to confirmation; null where none was.")),
+        "p95Ms": nullable(integer()),
+    }
+)
+WINDOW = (
+    "Where the first bucket begins: `minutes` before `to`, or later where more than "
+    f"{activity.MOST_ORDERS:,} orders have ended since; the newest are counted."
+)
+ACTIVITY = record_of(
+    {
+        "bucketSeconds": integer("The length of a bucket.", minimum=1),
+        "from": TIMESTAMP | {"description": WINDOW},
+        "to": TIMESTAMP | {"description": "Now."},
+        "results": array(ref("ActivityBucket")),
+    },
+    "Buckets in which orders ended, the oldest first; the others are left out.",
 )
 CHECK = text(enum=["ok", "failed"])
 HEALTH = record(
@@ -275,6 +317,8 @@ SCHEMAS: dict[str, Schema] = {
     **EVENTS,
     "Events": record(results=array(ref("Event"))),
     "Stats": STATS,
+    "Activity": ACTIVITY,
+    "ActivityBucket": BUCKET,
     "Health": HEALTH,
     "Problem": PROBLEM,
 }

@@ -13,7 +13,7 @@ from orders import database, hints, lifecycle, render, requestid
 from orders.events import Event, iso
 from orders.models import Order, Status, new_suffix
 
-PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0008
+PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0010
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,11 +87,16 @@ class DeadlinePassed(Denied):
     """The order could never be sent in time."""
 
 
+class TradingHalted(Exception):
+    """An operator has halted trading: nothing new is stored."""
+
+
 def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
     """Store the orders of one owner with their first events, all or none, then hint.
 
     Committed when this returns. A repeated request gets its first answer, even after its deadline.
-    Raises ClientOrderIdReused, DeadlinePassed, psycopg.OperationalError.
+    While trading is halted it still does. Raises ClientOrderIdReused, DeadlinePassed,
+    TradingHalted, psycopg.OperationalError.
     """
     data = [request.as_event_data() for request in requests]
     answers = database.rows(
@@ -129,9 +134,11 @@ def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list
 
 def check(requests: Sequence[OrderRequest], answers: list[dict[str, Any]]) -> None:
     """Raises what kept the orders from being stored."""
-    late, reused = {}, {}
+    late, reused, halted = {}, {}, False
     for position, (request, row) in enumerate(zip(requests, answers, strict=True)):
-        if row["id"] is None:
+        if row["id"] is None and row["created_at"] is not None:
+            halted = True
+        elif row["id"] is None:
             if request.deadline_at is None:
                 raise RuntimeError("an order id was drawn twice")
             late[position] = f"The deadline {iso(request.deadline_at)} has passed."
@@ -144,6 +151,8 @@ def check(requests: Sequence[OrderRequest], answers: list[dict[str, Any]]) -> No
         raise DeadlinePassed(late)
     if reused:
         raise ClientOrderIdReused(reused)
+    if halted:
+        raise TradingHalted
 
 
 def first_event(request: OrderRequest, placed: Placed, data: dict[str, Any]) -> Event:

@@ -1,4 +1,7 @@
-"""How many sockets are open: exact for this process, a few seconds old for the others."""
+"""Open sockets and live workers of the fleet, as Redis has them, a few seconds old.
+
+The sockets of this process are counted exactly.
+"""
 
 import itertools
 import os
@@ -11,7 +14,9 @@ from django.conf import settings
 log = structlog.get_logger(__name__)
 
 KEY = "presence:web:"
+WORKER_KEY = "presence:worker:"
 EXPIRE_SECONDS = 10
+SCAN_AT_ONCE = 1000
 
 _process = f"{os.getpid()}-{secrets.token_hex(4)}"
 _open: set[int] = set()
@@ -53,8 +58,36 @@ def connections() -> int:
     """Sockets open in the whole fleet; this process's alone while Redis is away."""
     try:
         with client() as connection:
-            others = [k for k in connection.scan_iter(KEY + "*") if k != KEY + _process]
+            found = connection.scan_iter(KEY + "*", count=SCAN_AT_ONCE)
+            others = [key for key in found if key != KEY + _process]
             counts = connection.mget(others) if others else []
     except redis.RedisError:
         counts = []
     return len(_open) + sum(int(count) for count in counts if count)
+
+
+def report_worker() -> None:
+    """Tell the web processes that this worker lives; call every few seconds. Best effort."""
+    try:
+        with client() as connection:
+            connection.set(WORKER_KEY + _process, 1, ex=EXPIRE_SECONDS)
+    except redis.RedisError as error:
+        log.debug("presence.unreported", error=str(error))
+
+
+def worker_leaves() -> None:
+    """Best effort; a worker that is killed is counted until EXPIRE_SECONDS later."""
+    try:
+        with client() as connection:
+            connection.delete(WORKER_KEY + _process)
+    except redis.RedisError as error:
+        log.debug("presence.unreported", error=str(error))
+
+
+def workers() -> int | None:
+    """Worker processes of the fleet; None while Redis is away."""
+    try:
+        with client() as connection:
+            return sum(1 for _ in connection.scan_iter(WORKER_KEY + "*", count=SCAN_AT_ONCE))
+    except redis.RedisError:
+        return None

@@ -1,9 +1,12 @@
 """What views and sockets read. Every read of an order names its owner."""
 
 import re
+from typing import Any
+
+from django.conf import settings
 
 from orders import database
-from orders.events import Event
+from orders.events import Event, iso
 from orders.models import Order
 from orders.render import Step
 
@@ -24,7 +27,9 @@ SELECT order_id, seq, status, attempt, created_at,
 FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
-STATS = """
+# More starts in a minute than this are not counted.
+MOST_STARTS = 10_000
+STATS = f"""
 SELECT
     coalesce(sum(count) FILTER (WHERE kind = 'placed'), 0)::bigint AS placed,
     coalesce(sum(count) FILTER (WHERE kind = 'confirmed'), 0)::bigint AS confirmed,
@@ -32,7 +37,13 @@ SELECT
     coalesce(sum(count) FILTER (WHERE kind = 'cancelled'), 0)::bigint AS cancelled,
     coalesce(sum(count) FILTER (WHERE kind = 'expired'), 0)::bigint AS expired,
     (SELECT count(*) FROM orders_order
-     WHERE status IN ('routing', 'building', 'submitted')) AS active
+     WHERE status IN ('routing', 'building', 'submitted')) AS active,
+    (SELECT count(*) FROM (
+        SELECT FROM orders_order
+        WHERE started_at > (SELECT clock_timestamp() - interval '60 s')
+        ORDER BY started_at DESC LIMIT {MOST_STARTS}) s) AS starts,
+    (SELECT halted_at FROM orders_halt WHERE resumed_at IS NULL) AS halted_at,
+    (SELECT reason FROM orders_halt WHERE resumed_at IS NULL) AS reason
 FROM orders_tally
 """
 
@@ -63,15 +74,28 @@ def steps_of(orders: list[Order]) -> dict[str, list[Step]]:
     return found
 
 
-def queue_stats() -> dict[str, int]:
-    """Counts that cost the same at any number of orders."""
+def stats() -> dict[str, dict[str, Any]]:
+    """The whole engine now, as the API shows it; costs the same at any number of orders."""
     found = database.rows(STATS, {})[0]
     done = found["confirmed"] + found["failed"] + found["cancelled"] + found["expired"]
+    halted_at = found["halted_at"]
     return {
-        "waiting": found["placed"] - done - found["active"],
-        "active": found["active"],
-        "completed": found["confirmed"],
-        "failed": found["failed"],
-        "cancelled": found["cancelled"],
-        "expired": found["expired"],
+        "queue": {
+            "waiting": found["placed"] - done - found["active"],
+            "active": found["active"],
+            "completed": found["confirmed"],
+            "failed": found["failed"],
+            "cancelled": found["cancelled"],
+            "expired": found["expired"],
+        },
+        "limits": {
+            "concurrency": settings.QUEUE_CONCURRENCY or None,
+            "startsPerMinute": settings.QUEUE_RATE_LIMIT or None,
+        },
+        "starts": {"lastMinute": found["starts"]},
+        "trading": {
+            "halted": halted_at is not None,
+            "since": halted_at and iso(halted_at),
+            "reason": found["reason"] or None,
+        },
     }

@@ -215,6 +215,7 @@ WHERE status = 'pending' AND next_attempt_at < clock_timestamp() - {GRACE}
     AND NOT EXISTS (
         SELECT FROM orders_orderevent
         WHERE status = 'routing' AND created_at > clock_timestamp() - {GRACE} * 1.25)
+    AND NOT EXISTS (SELECT FROM orders_halt WHERE resumed_at > clock_timestamp() - {GRACE})
 """,
 )
 

@@ -189,6 +189,12 @@ class OrderFilterSerializer(Strict):
         )
 
 
+class ActivitySerializer(Strict):
+    """The query of GET /api/orders/activity."""
+
+    minutes = serializers.IntegerField(min_value=1, max_value=60, default=15)
+
+
 class AfterSeqSerializer(Strict):
     """The query of GET …/events."""
 

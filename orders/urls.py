@@ -6,6 +6,7 @@ urlpatterns = [
     path("api/orders/execute", views.ExecuteView.as_view()),
     path("api/orders/batch", views.BatchView.as_view()),
     path("api/orders/stats", views.StatsView.as_view()),
+    path("api/orders/activity", views.ActivityView.as_view()),
     path("api/orders", views.OrderListView.as_view()),
     path("api/orders/<str:order_id>", views.OrderView.as_view()),
     path("api/orders/<str:order_id>/events", views.EventsView.as_view()),

@@ -12,12 +12,13 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
-from orders import health, intake, metrics, pages, presence, queries, render, tickets
+from orders import activity, health, intake, metrics, pages, presence, queries, render, tickets
 from orders.access import caller_of
 from orders.models import Order
 from orders.pages import BadCursor, Filter, Page
 from orders.problems import FieldError, Problem
 from orders.serializers import (
+    ActivitySerializer,
     AfterSeqSerializer,
     OrderFilterSerializer,
 )
@@ -177,7 +178,17 @@ class TicketsView(APIView):
 class StatsView(APIView):
     def get(self, request: Request) -> Response:
         sockets = {"connections": presence.connections()}
-        return Response({"queue": queries.queue_stats(), "websocket": sockets})
+        workers = presence.workers()
+        return Response({**queries.stats(), "websocket": sockets, "workers": workers})
+
+
+class ActivityView(APIView):
+    """For the chart: the owner's orders of the last minutes by when and how they ended."""
+
+    def get(self, request: Request) -> Response:
+        query = ActivitySerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        return Response(activity.activity(owner_of(request), query.validated_data["minutes"]))
 
 
 class AsyncAPIView(APIView):

@@ -24,6 +24,7 @@ TABLES = (
     "orders_ticket",
     "orders_apikey",
     "orders_measure",
+    "orders_halt",
 )
 
 

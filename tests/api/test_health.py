@@ -1,5 +1,6 @@
 """Health, statistics and quotes."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,10 @@ import redis
 from django.conf import settings
 from django.test import Client
 
-from orders import database, execution, health, presence
-from orders.models import Status
+from orderengine import celery
+from orders import claims, database, execution, health, presence, trading
+from orders.events import iso
+from orders.models import Order, Status
 from tests import factories
 from tests.api.http import order_body, placed, pointers, post, problem, stored_orders
 
@@ -174,7 +177,56 @@ def test_the_sockets_of_all_processes_are_counted(client: Client) -> None:
 def test_statistics_are_answered_while_redis_is_away(client: Client, settings: Any) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
 
-    assert client.get("/api/orders/stats").status_code == 200
+    response = client.get("/api/orders/stats")
+
+    assert (response.status_code, response.json()["workers"]) == (200, None)
+
+
+def test_the_limits_are_those_of_the_fleet(client: Client, settings: Any) -> None:
+    settings.QUEUE_CONCURRENCY, settings.QUEUE_RATE_LIMIT = 10, 0
+
+    limits = client.get("/api/orders/stats").json()["limits"]
+
+    assert limits == {"concurrency": 10, "startsPerMinute": None}
+
+
+def test_the_first_starts_of_the_last_minute_are_counted(client: Client) -> None:
+    first, second = (factories.order_in(Status.ROUTING).id for _ in range(2))
+    placed(client)
+    assert client.get("/api/orders/stats").json()["starts"] == {"lastMinute": 2}
+
+    Order.objects.filter(id=first).update(started_at=database.now() - timedelta(seconds=61))
+    factories.end_lease(second)
+    claims.claim(second)
+
+    assert client.get("/api/orders/stats").json()["starts"] == {"lastMinute": 1}
+
+
+def test_a_worker_is_counted_from_its_first_heartbeat_until_it_leaves(client: Client) -> None:
+    def workers() -> int:
+        return int(client.get("/api/orders/stats").json()["workers"])
+
+    before = workers()
+    celery.report()
+    during = workers()
+    celery.report()
+    again = workers()
+    celery.leave()
+
+    assert (during, again, workers()) == (before + 1, before + 1, before)
+
+
+def test_the_statistics_say_whether_trading_is_halted(client: Client) -> None:
+    def shown() -> Any:
+        return client.get("/api/orders/stats").json()["trading"]
+
+    assert shown() == {"halted": False, "since": None, "reason": None}
+    halt = trading.halt("alice", "a drill")
+    assert halt is not None
+    assert shown() == {"halted": True, "since": iso(halt.halted_at), "reason": "a drill"}
+    trading.resume("alice")
+    trading.halt("alice")
+    assert shown()["reason"] is None
 
 
 # Quotes ------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ def test_every_path_of_the_api_is_in_the_table() -> None:
     assert {str(p.pattern) for p in urlpatterns if "order_id" not in str(p.pattern)} == {
         EXECUTE[1:],
         "api/orders/stats",
+        "api/orders/activity",  # test_activity.py
         "api/orders",
         "api/quotes",
         "api/tickets",

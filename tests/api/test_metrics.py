@@ -1,6 +1,7 @@
 """GET /metrics: what Prometheus reads, whoever may read it, and what it costs."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -12,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
 
 from dex.errors import VenueUnavailable
-from orders import claims, database, dispatcher, events, execution, metrics, presence
-from orders.models import Status
+from orders import claims, database, dispatcher, events, execution, metrics, presence, trading
+from orders.models import Order, Status
 from tests import factories
 from tests.api.http import bearer, placed, problem
 from tests.factories import StubExchange
@@ -106,6 +107,25 @@ def test_an_order_is_followed_through_its_life(scrape: Any, client: Client, stub
     assert ended("ended_total", outcome="confirmed") == 1
     assert running.stages() == dict.fromkeys(STAGES, 0)
     assert ended.stages() == dict.fromkeys(STAGES, 1)
+
+
+def test_a_halt_is_seen(scrape: Any) -> None:
+    def halted() -> list[float]:
+        return [sample.value for sample in scrape().samples if sample.name == "trading_halted"]
+
+    assert halted() == [0]
+    trading.halt("alice")
+    assert halted() == [1]
+
+
+def test_what_was_held_is_late_from_when_trading_was_resumed(scrape: Any, limits: Any) -> None:
+    order_id = factories.place()
+    Order.objects.filter(id=order_id).update(next_attempt_at=database.now() - timedelta(minutes=9))
+    assert scrape()("dispatch_lag_seconds") > 500
+    trading.halt("alice")
+    assert scrape()("dispatch_lag_seconds") == 0
+    trading.resume("alice")
+    assert scrape()("dispatch_lag_seconds") < 60
 
 
 def test_the_times_are_those_of_the_events(scrape: Any) -> None:
@@ -321,7 +341,8 @@ def test_no_order_is_read_but_by_an_index(conn: psycopg.Connection[Any], limits:
 
     assert ("orders_order", "Index Scan") in scans
     assert {table for table, kind in scans if kind == "Seq Scan"} <= {"pg_database"}
-    assert {table for table, _ in scans} <= {"orders_order", "orders_tally", "pg_database"}
+    others = {"orders_tally", "orders_halt", "pg_database"}
+    assert {table for table, _ in scans} - {"orders_order"} <= others
 
 
 def test_it_is_two_statements_however_many_orders_there_are(

@@ -17,7 +17,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
 from dex.errors import OrderRejected, VenueUnavailable
-from orders import database, execution, health, openapi, urls, views
+from orders import database, execution, health, openapi, trading, urls, views
 from orders.models import Status
 from tests import factories
 from tests.api.http import EXECUTE, bearer, execute, order_body, placed, post, problem
@@ -271,6 +271,15 @@ def test_stats(client: Client) -> None:
     placed(client)
 
     conforms(client.get("/api/orders/stats"), "get", "/api/orders/stats")
+    trading.halt("alice", "a drill")
+    conforms(client.get("/api/orders/stats"), "get", "/api/orders/stats")
+
+
+def test_activity(client: Client) -> None:
+    for status in (Status.CONFIRMED, Status.CANCELLED):
+        factories.order_in(status)
+
+    conforms(client.get("/api/orders/activity?minutes=1"), "get", "/api/orders/activity")
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/health/live"])

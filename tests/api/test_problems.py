@@ -84,7 +84,7 @@ def test_a_fault_of_ours_is_an_internal_problem_without_a_word_of_it(
 def test_a_fault_past_the_views_is_an_internal_problem_too(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "queue_stats", lambda: {"waiting": object()})
+    monkeypatch.setattr(queries, "stats", lambda: {"waiting": object()})
 
     problem(client.get("/api/orders/stats"), 500, "INTERNAL")
 

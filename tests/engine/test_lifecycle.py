@@ -135,7 +135,7 @@ def test_a_retry_is_the_next_attempt_and_says_when() -> None:
 
 
 def test_a_terminal_order_is_counted_once() -> None:
-    before = queries.queue_stats()
+    before = queries.stats()["queue"]
 
     order_in(Status.CONFIRMED)
     order_in(Status.FAILED)
@@ -143,7 +143,7 @@ def test_a_terminal_order_is_counted_once() -> None:
     order_in(Status.SUBMITTED)
     place()
 
-    after = queries.queue_stats()
+    after = queries.stats()["queue"]
     gained = {name: after[name] - before[name] for name in after}
     assert gained == {
         "waiting": 1, "active": 1, "completed": 1, "failed": 1, "cancelled": 1, "expired": 0,
