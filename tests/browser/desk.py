@@ -40,9 +40,10 @@ def timeline_is(page: Page, status: str) -> None:
     )
 
 
-def steps(page: Page) -> list[str]:
-    found = page.locator(".timeline .step").all()
-    return [step.get_attribute("data-step") or "" for step in found]
+def has_steps(page: Page, *wanted: str) -> None:
+    found = page.locator(".timeline .step")
+    expect(found).to_have_count(len(wanted))
+    assert [step.get_attribute("data-step") for step in found.all()] == list(wanted)
 
 
 def raw_frames(page: Page) -> list[dict[str, Any]]:

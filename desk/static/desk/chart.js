@@ -5,7 +5,6 @@ import { html, useEffect, useRef, useRepeat, useState } from "./lib.js";
 
 const EVERY_SECONDS = 5; // as long as a bar is wide
 const MINUTES = 15;
-const HEIGHT = 190;
 
 export function Chart() {
   const box = useRef();
@@ -19,11 +18,11 @@ export function Chart() {
   useEffect(() => {
     const draw = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(box.current.clientWidth, box.current), [[], [], [], [], [], []], box.current);
+      plot.current = new uPlot(options(box.current), [[], [], [], [], [], []], box.current);
       if (activity) plot.current.setData(series(activity));
     };
     draw();
-    const resized = new ResizeObserver(() => plot.current.setSize({ width: box.current.clientWidth, height: HEIGHT }));
+    const resized = new ResizeObserver(() => plot.current.setSize(sizeOf(box.current)));
     resized.observe(box.current);
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const themed = new MutationObserver(draw);
@@ -79,16 +78,18 @@ function series({ from, to, bucketSeconds, results }) {
 
 const inSeconds = (ms) => (ms === null ? null : ms / 1000);
 
-function options(width, probe) {
+const sizeOf = (box) => ({ width: box.clientWidth, height: box.clientHeight });
+
+function options(box) {
   const colour = (name) => {
-    probe.style.color = `var(${name})`; // resolved for the theme, as a canvas needs it
-    return getComputedStyle(probe).color;
+    box.style.color = `var(${name})`; // resolved for the theme, as a canvas needs it
+    return getComputedStyle(box).color;
   };
   const bars = (name) => ({ fill: colour(name), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.9, 12], gap: 0 }) });
   const line = (name, dash) => ({ scale: "s", stroke: colour(name), width: 2, dash, spanGaps: true, points: { size: 4, fill: colour(name), stroke: colour(name) } });
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   return {
-    width, height: HEIGHT, legend: { show: false }, cursor: { show: false }, padding: [8, 0, 0, 0],
+    ...sizeOf(box), legend: { show: false }, cursor: { show: false }, padding: [8, 0, 0, 0],
     scales: { y: { range: (_, __, max) => [0, Math.max(4, Math.ceil(max * 1.1))] }, s: { range: (_, __, max) => [0, Math.max(1, max * 1.1 || 1)] } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toTimeString().slice(0, 5)) },
