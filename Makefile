@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test test-browser faults faults-long backlog scale figures quote up load check format watch newman \
+.PHONY: help demo test test-browser screenshots faults faults-long backlog scale figures quote up load check format watch newman \
 	contract transcript
 
 help: ## this list
@@ -40,6 +40,9 @@ test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and de
 
 test-browser: .venv/installed ## the order desk and the admin in Chromium
 	$(BIN)/python -m pytest -m browser -p no:randomly tests/browser $(ARGS)
+
+screenshots: .venv/installed ## the pictures of the README, of HOST
+	@$(BIN)/python -m tests.browser.screenshots $(HOST)
 
 faults: .venv/installed ## kill, stop and starve the running stack, and check what was promised; SEED=
 	@$(BIN)/python -m tests.faults $(SEED:%=--seed %) $(ARGS)

@@ -86,15 +86,15 @@ function options(box) {
     return getComputedStyle(box).color;
   };
   const bars = (name) => ({ fill: colour(name), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.9, 12], gap: 0 }) });
-  const line = (name, dash) => ({ scale: "s", stroke: colour(name), width: 2, dash, spanGaps: true, points: { size: 4, fill: colour(name), stroke: colour(name) } });
+  const line = (name, dash) => ({ scale: "s", stroke: colour(name), width: 2, dash, points: { size: 4, fill: colour(name), stroke: colour(name) } });
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   return {
     ...sizeOf(box), legend: { show: false }, cursor: { show: false }, padding: [8, 0, 0, 0],
     scales: { y: { range: (_, __, max) => [0, Math.max(4, Math.ceil(max * 1.1))] }, s: { range: (_, __, max) => [0, Math.max(1, max * 1.1 || 1)] } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toTimeString().slice(0, 5)) },
-      { ...axis, size: 34, values: (_, ticks) => ticks.map((n) => (Number.isInteger(n) ? n : "")) },
-      { ...axis, scale: "s", side: 1, size: 44, grid: { show: false }, values: (_, ticks) => ticks.map((n) => `${n} s`) },
+      { ...axis, size: 34, space: 45, values: (_, ticks) => ticks.map((n) => (Number.isInteger(n) ? n : "")) },
+      { ...axis, scale: "s", side: 1, size: 44, space: 45, grid: { show: false }, values: (_, ticks) => ticks.map((n) => `${n} s`) },
     ],
     series: [{}, bars("--other"), bars("--failed"), bars("--confirmed"), line("--p50"), line("--p95", [5, 4])],
   };
