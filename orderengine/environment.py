@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -75,6 +76,18 @@ def names(name: str, default: list[str]) -> list[str]:
     return read(
         name, default, lambda text: [part.strip() for part in text.split(",") if part.strip()], ""
     )
+
+
+def address(name: str) -> str:
+    """Of a page that browsers open; empty where it is not set."""
+
+    def parse(text: str) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("not one")
+        return text
+
+    return read(name, "", parse, "an address such as https://flower.example.com/")
 
 
 def millisecond_range(name: str, default: tuple[int, int]) -> tuple[int, int]:

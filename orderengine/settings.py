@@ -49,6 +49,7 @@ CORS_ALLOWED_ORIGINS = read.origins("CORS_ALLOWED_ORIGINS")
 # (requests, seconds), or None: no limit.
 API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEBUG else (600, 60))
 API_KEY = os.environ.get("API_KEY", "")  # of the client commands
+FLOWER_URL = read.address("FLOWER_URL")
 
 if not DEBUG:
     if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or "insecure" in SECRET_KEY:

@@ -328,6 +328,7 @@ class Halt(models.Model):
     resumed_by = models.CharField(max_length=150, blank=True, db_default="")
 
     class Meta:
+        verbose_name = "trading halt"
         constraints = [
             models.UniqueConstraint(
                 fields=["resumed_at"],

@@ -27,6 +27,17 @@ SELECT order_id, seq, status, attempt, created_at,
 FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
+# An index has the client order ids of each owner.
+CALLED = """
+SELECT id FROM orders_order WHERE id = %(name)s
+UNION
+SELECT id FROM orders_order WHERE tx_hash = %(name)s AND tx_hash <> ''
+UNION
+SELECT o.id FROM (SELECT id FROM auth_user UNION ALL SELECT NULL) u
+CROSS JOIN LATERAL orders_named(u.id, %(name)s) o
+LIMIT {most}
+"""
+MOST_CALLED = 50
 # More starts in a minute than this are not counted.
 MOST_STARTS = 10_000
 STATS = f"""
@@ -72,6 +83,12 @@ def steps_of(orders: list[Order]) -> dict[str, list[Step]]:
     for row in database.rows(STEPS, {"ids": list(found)}):
         found[row.pop("order_id")].append(Step(**row))
     return found
+
+
+def ids_called(name: str) -> list[str]:
+    """The orders, of whatever owner, with this id, client order id or transaction hash."""
+    found = database.rows(CALLED.format(most=MOST_CALLED), {"name": name})
+    return [row["id"] for row in found]
 
 
 def stats() -> dict[str, dict[str, Any]]:

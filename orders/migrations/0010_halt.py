@@ -115,6 +115,7 @@ class Migration(migrations.Migration):
                 ("resumed_at", models.DateTimeField(null=True)),
                 ("resumed_by", models.CharField(blank=True, db_default="", max_length=150)),
             ],
+            options={"verbose_name": "trading halt"},
         ),
         migrations.AddConstraint(
             "halt",

@@ -1,13 +1,24 @@
-"""The admin: operators look at orders, and change nothing."""
+"""The admin: operators look at orders, withdraw and hint them, and change nothing else."""
 
+import csv
+import io
+import re
+import time
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
 import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.http import HttpResponse
 from django.test import Client
+from pytest_django import Settings
 
-from orders import execution
+from orders import claims, database, execution, lifecycle, queries, trading
+from orders.admin import OrderAdmin, actions, paging
 from orders.models import Order, Status
 from tests import factories
 
@@ -74,8 +85,12 @@ def test_an_order_is_shown_with_its_events(operator: Client, executed: Order) ->
     for event in executed.events.all():
         assert event.status in response.text
     assert executed.tx_hash in response.text
-    assert response.text.count("<div><b>quote</b>") == 2
-    assert "confirmed" in response.text
+    [building] = [step for step in response.context["steps"] if step.event.status == "building"]
+    assert {quote["venue"] for quote in building.quotes} == {"raydium", "meteora"}
+    chosen = [quote["venue"] for quote in building.quotes if quote["chosen"]]
+    assert "+".join(chosen) == executed.venue
+    assert building.event.data["reason"]["text"] in response.text
+    assert [bool(step.took) for step in response.context["steps"]] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -127,3 +142,377 @@ def test_a_long_list_does_not_count_queries_by_the_order(
 
     with django_assert_max_num_queries(10):  # type: ignore[operator]
         operator.get(LIST)
+
+
+def test_the_failure_of_an_order_is_said(operator: Client) -> None:
+    order = factories.order_in(Status.ROUTING)
+    retry = {"error": {"code": "QUOTE_UNAVAILABLE", "message": "no venue answered"}}
+    lifecycle.advance(order, Status.PENDING, data=retry, retry_in=0)
+    claimed = claims.claim(order.id)
+    assert claimed is not None
+    lifecycle.fail(claimed, "NO_ROUTE", "no venue trades it")
+
+    page = operator.get(f"{LIST}{quote(order.id)}/change/").text
+
+    for said in ("QUOTE_UNAVAILABLE", "no venue answered", "NO_ROUTE", "no venue trades it"):
+        assert said in page
+    assert page.count("attempt 2") == 3
+
+
+# Pages ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement, of Django and of the engine."""
+    found: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def remember(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        found.append(str(query))
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", remember)
+    return found
+
+
+def shown(operator: Client, path: str) -> list[str]:
+    response = operator.get(path)
+    assert response.status_code == 200, path
+    return [order.id for order in response.context["cl"].result_list]
+
+
+@pytest.fixture
+def two_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OrderAdmin, "list_per_page", 2)
+
+
+def test_pages_lead_on_and_back(operator: Client, two_a_page: None) -> None:
+    ids = sorted((factories.place() for _ in range(5)), reverse=True)
+
+    def links(path: str) -> tuple[str | None, str | None]:
+        page = operator.get(path).context["cl"]
+        return page.newer, page.older
+
+    assert shown(operator, LIST) == ids[:2]
+    newer, older = links(LIST)
+    assert newer is None
+    assert shown(operator, LIST + str(older)) == ids[2:4]
+    newer, oldest = links(LIST + str(older))
+    assert shown(operator, LIST + str(newer)) == ids[:2]
+    assert shown(operator, LIST + str(oldest)) == ids[4:]
+    newer, older = links(LIST + str(oldest))
+    assert older is None
+    assert shown(operator, LIST + str(newer)) == ids[2:4]
+
+
+def test_a_page_looks_no_further_than_its_window_and_says_so(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "WINDOW", 3)
+    ids = sorted((factories.order_in(Status.CONFIRMED).id for _ in range(7)), reverse=True)
+    Order.objects.filter(id__in=(ids[1], ids[6])).update(venue="raydium")
+
+    first = operator.get(f"{LIST}?venue__exact=raydium")
+    page = first.context["cl"]
+
+    assert [order.id for order in page.result_list] == [ids[1]]
+    assert page.looked_back_to.id == ids[2]
+    assert "Look further back" in first.text
+    assert shown(operator, LIST + page.older) == []
+    page = operator.get(LIST + page.older).context["cl"]
+    assert shown(operator, LIST + page.older) == [ids[6]]
+    assert operator.get(LIST + page.older).context["cl"].older is None
+
+
+def test_what_an_index_has_in_order_needs_no_window(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "WINDOW", 1)
+    failed = factories.order_in(Status.FAILED).id
+    for _ in range(3):
+        factories.order_in(Status.CONFIRMED)
+
+    page = operator.get(f"{LIST}?status__exact=failed").context["cl"]
+
+    assert [order.id for order in page.result_list] == [failed]
+    assert page.older is None
+
+
+@pytest.mark.parametrize("query", ["before=x", "after=ord_1", "o=1", "p=99", "all=", "created=x"])
+def test_a_wrong_address_shows_the_first_page(operator: Client, query: str) -> None:
+    ids = sorted((factories.place() for _ in range(3)), reverse=True)
+
+    assert shown(operator, f"{LIST}?{query}") == ids
+
+
+def test_orders_of_a_time_are_found(operator: Client) -> None:
+    old, new = factories.place(), factories.place()
+    stamp = f"ord_{int(time.time() - 7200) * 1000}_aaaaaaaaaa"
+    database.rows("DELETE FROM orders_orderevent WHERE order_id = %(id)s RETURNING 1", {"id": old})
+    Order.objects.filter(id=old).update(id=stamp)
+
+    assert listed(operator, created="hour") == {new}
+    assert listed(operator, created="day") == {new, stamp}
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?status__exact=confirmed", "?status__exact=failed", "?venue__exact=raydium", "?q=mine:1"],
+)
+def test_nothing_is_counted(
+    operator: Client, asked: list[str], two_a_page: None, query: str
+) -> None:
+    for n in range(4):
+        factories.place(client_order_id=f"mine:{n}")
+        factories.order_in(Status.FAILED)
+    asked.clear()
+
+    response = operator.get(LIST + query)
+    selected = [order.id for order in response.context["cl"].result_list]
+    act(operator, "cancel", *selected, across=True, query=query)
+
+    read = [sql.lower() for sql in asked if sql.startswith("SELECT")]
+    assert read
+    assert [sql for sql in read if "count(" in sql] == []
+
+
+def test_an_id_of_a_client_is_found_whoever_owns_the_order(
+    operator: Client, alice: User, bob: User
+) -> None:
+    for owner_id in (alice.pk, bob.pk, None):
+        factories.place(client_order_id="mine:1", owner_id=owner_id)
+
+    assert len(queries.ids_called("mine:1")) == 3
+
+
+# Actions ----------------------------------------------------------------------------------------
+
+
+def act(
+    operator: Client, action: str, *ids: str, across: bool = False, query: str = ""
+) -> HttpResponse:
+    """As the form of the list posts it."""
+    token = operator.get(LIST).context["csrf_token"]
+    body = {
+        "action": action,
+        "index": "0",
+        "select_across": "1" if across else "0",
+        "_selected_action": list(ids),
+        "csrfmiddlewaretoken": str(token),
+    }
+    return operator.post(LIST + query, body)
+
+
+def told(operator: Client) -> list[str]:
+    return [str(message) for message in operator.get(LIST).context["messages"]]
+
+
+def test_waiting_orders_are_cancelled_and_the_others_counted(operator: Client) -> None:
+    waiting = [factories.place() for _ in range(2)]
+    running = factories.order_in(Status.ROUTING).id
+
+    act(operator, "cancel", *waiting, running)
+
+    assert told(operator) == ["2 orders cancelled; 1 order had already left pending."]
+    assert {factories.load(order_id).status for order_id in waiting} == {Status.CANCELLED}
+    assert factories.load(running).status == Status.ROUTING
+    assert LogEntry.objects.filter(object_id__in=waiting).count() == 2
+
+
+def test_of_all_that_match_those_that_wait_are_cancelled(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MOST_CANCELLED", 2)
+    factories.order_in(Status.CONFIRMED)
+    waiting = [factories.place() for _ in range(3)]
+
+    act(operator, "cancel", waiting[0], across=True)
+
+    assert told(operator) == [
+        "2 orders cancelled; more are waiting: do it again for the next ones."
+    ]
+    act(operator, "cancel", waiting[0], across=True)
+    assert not Order.objects.filter(status=Status.PENDING).exists()
+
+
+def test_orders_are_hinted_again(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    hinted: list[str] = []
+    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    monkeypatch.setattr("orders.hints.send", lambda order_id: hinted.append(order_id) or True)
+    waiting, ended = factories.place(), factories.order_in(Status.CONFIRMED).id
+
+    act(operator, "hint", waiting, ended)
+
+    assert hinted == [waiting]
+    assert told(operator) == ["1 order hinted; 1 order had ended before."]
+
+
+def test_a_redis_that_is_away_is_said(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orders.hints.send", lambda order_id: False)
+
+    act(operator, "hint", factories.place(), factories.place())
+
+    [said] = told(operator)
+    assert said.startswith("0 orders hinted; Redis takes no more")
+
+
+async def exported(operator: Client, *ids: str, **options: Any) -> list[dict[str, str]]:
+    response = await sync_to_async(act)(operator, "export", *ids, **options)
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    text = "".join([part.decode() async for part in response.streaming_content])
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.asyncio
+async def test_orders_are_exported(operator: Client) -> None:
+    order_id = await sync_to_async(factories.place)(client_order_id="-1+cmd")
+    await sync_to_async(execution.execute_order)(order_id)
+
+    [row] = await exported(operator, order_id)
+
+    assert (row["orderId"], row["status"], row["amount"]) == (order_id, "confirmed", "1.5")
+    assert row["clientOrderId"] == "'-1+cmd"
+    assert float(row["executedPrice"]) > 0
+
+
+@pytest.mark.asyncio
+async def test_all_that_match_are_exported_window_by_window(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "WINDOW", 2)
+    ids = [await sync_to_async(factories.place)() for _ in range(5)]
+    failed = (await sync_to_async(factories.order_in)(Status.FAILED)).id
+
+    found = await exported(operator, failed, across=True, query="?status__exact=pending")
+    assert {row["orderId"] for row in found} == set(ids)
+
+    monkeypatch.setattr(actions, "MOST_EXPORTED", 3)
+    found = await exported(operator, failed, across=True)
+    assert [row["orderId"] for row in found] == sorted([*ids, failed], reverse=True)[:3]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"), ("+1", "'+1"), ("@x", "'@x"), ("-x", "'-x"), ("\tx", "'\tx"),
+        ("-0.01", "-0.01"), (None, ""), ("plain", "plain"),
+    ],
+)  # fmt: skip
+def test_no_cell_is_a_formula(value: str | None, cell: str) -> None:
+    assert actions.safe(value) == cell
+
+
+# Who may ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def onlooker(client: Client, make_user: Callable[..., User]) -> Client:
+    """May view, and nothing else."""
+    user = make_user("onlooker", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_order", "view_halt"]))
+    client.force_login(user)
+    return client
+
+
+def test_an_onlooker_does_nothing(onlooker: Client) -> None:
+    order_id = factories.place()
+
+    page = onlooker.get(LIST)
+    act(onlooker, "cancel", order_id)
+
+    assert page.status_code == 200
+    assert set(dict(page.context["action_form"].fields["action"].choices)) == {"", "export"}
+    assert factories.load(order_id).status == Status.PENDING
+    assert "Halt trading" not in page.text
+    for path in (HALT, RESUME):
+        token = str(onlooker.get(LIST).context["csrf_token"])
+        assert onlooker.post(path, {"csrfmiddlewaretoken": token}).status_code == 403
+    assert trading.current() is None
+
+
+def test_an_action_needs_the_csrf_token(operator: Client) -> None:
+    order_id = factories.place()
+    body = {"action": "cancel", "index": "0", "_selected_action": [order_id]}
+
+    assert operator.post(LIST, body).status_code == 403
+    assert operator.post(HALT, {}).status_code == 403
+    assert factories.load(order_id).status == Status.PENDING
+    assert trading.current() is None
+
+
+# Halting ----------------------------------------------------------------------------------------
+
+HALT, RESUME, HALTS = (f"/admin/orders/halt/{name}" for name in ("now/", "resume/", ""))
+
+
+def press(operator: Client, path: str, **body: str) -> HttpResponse:
+    token = str(operator.get(LIST).context["csrf_token"])
+    return operator.post(path, {"csrfmiddlewaretoken": token, **body})
+
+
+def test_an_operator_halts_and_resumes_trading(operator: Client) -> None:
+    assert "Trading is open" in operator.get(LIST).text
+
+    answer = press(operator, HALT, reason="<b>a drill</b>", page="order")
+
+    assert (answer.status_code, answer["Location"]) == (302, LIST)
+    halt = trading.current()
+    assert halt is not None
+    assert (halt.halted_by, halt.reason) == ("operator", "<b>a drill</b>")
+    for page in (LIST, HALTS):
+        text = operator.get(page).text
+        assert "Trading is halted" in text
+        assert "by operator: &lt;b&gt;a drill&lt;/b&gt;" in text
+
+    answer = press(operator, RESUME, page="halt")
+
+    assert answer["Location"] == HALTS
+    assert trading.current() is None
+    history = operator.get(HALTS)
+    assert [h.resumed_by for h in history.context["cl"].result_list] == ["operator"]
+
+
+def test_what_is_so_already_is_said(operator: Client) -> None:
+    press(operator, RESUME)
+    assert told(operator) == ["Trading was not halted."]
+    press(operator, HALT)
+    press(operator, HALT)
+    assert told(operator) == ["Trading was halted already."]
+
+
+def test_a_halt_is_a_post(operator: Client) -> None:
+    assert operator.get(HALT).status_code == operator.get(RESUME).status_code == 405
+    assert trading.current() is None
+
+
+def test_a_halt_that_cannot_be_stored_is_said(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: str) -> None:
+        raise psycopg.OperationalError("timeout")
+
+    monkeypatch.setattr(trading, "halt", away)
+
+    press(operator, HALT)
+
+    assert told(operator)[0].startswith("PostgreSQL did not answer in time")
+
+
+@pytest.mark.parametrize(
+    ("debug", "url", "seen"),
+    [(True, "http://127.0.0.1:5555/", True), (True, "", False), (False, "http://f/", False)],
+)
+def test_flower_is_linked_in_development(
+    operator: Client, settings: Settings, debug: bool, url: str, seen: bool
+) -> None:
+    settings.DEBUG, settings.FLOWER_URL = debug, url
+
+    assert ("Flower</a>" in operator.get("/admin/").text) is seen
+
+
+def test_no_page_has_anything_inline(operator: Client, executed: Order) -> None:
+    trading.halt("alice")
+    for path in ("/admin/", LIST, HALTS, f"{LIST}{quote(executed.id)}/change/"):
+        page = operator.get(path).text
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)[^>]*>", page), path

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent.parent
 LISTED = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
 READERS = [ROOT / "orderengine/settings.py", ROOT / "orderengine/management/commands/up.py"]
 READ = re.compile(
-    r"""(?:integer|number|flag|choice|names|millisecond_range|rate|allowance|origins|read|required|get)\(\s*"([A-Z_]+)\""""
+    r"""(?:integer|number|flag|choice|names|millisecond_range|rate|allowance|origins|address|read|required|get)\(\s*"([A-Z_]+)\""""
 )
 OF_OTHERS = {"OPTIONS"}  # a key of a dict
 

@@ -81,13 +81,15 @@ def children(stack: Stack, workers: int, flower_port: int) -> list[Child]:
         name = "worker" if workers == 1 else f"worker{number}"
         table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
     table["dispatcher"] = [*MANAGE, "dispatcher"]
+    env = stack.env
     if flower_port:
+        env = {**env, "FLOWER_URL": settings.FLOWER_URL or flower_url(flower_port)}
         where = [f"--address={HOST}", f"--port={flower_port}"]
         table["flower"] = [*CELERY, "flower", *where, "--logging=warning"]
     return [
         *(Child(name=s.name, spawn=s.spawn, process=s.process, owned=False) for s in stack.servers),
         *(
-            Child(name=name, spawn=command(argv, stack.env, settings.BASE_DIR))
+            Child(name=name, spawn=command(argv, env, settings.BASE_DIR))
             for name, argv in table.items()
         ),
     ]
@@ -127,6 +129,10 @@ def base_url() -> str:
     return f"http://{HOST}:{settings.PORT}"
 
 
+def flower_url(port: int) -> str:
+    return f"http://{HOST}:{port}/"
+
+
 def banner(env: Mapping[str, str], flower_port: int) -> str:
     """Where everything is, and two lines to paste."""
     user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
@@ -137,7 +143,7 @@ def banner(env: Mapping[str, str], flower_port: int) -> str:
         "",
         f"API      {base_url()}/api/orders",
         f"admin    {base_url()}/admin/    {login}",
-        f"Flower   http://{HOST}:{flower_port}/    {login}" if flower_port else "",
+        f"Flower   {flower_url(flower_port)}    {login}" if flower_port else "",
         f"health   {base_url()}/health",
         "",
         *(

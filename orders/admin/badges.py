@@ -1,0 +1,29 @@
+"""How a status looks: icon, word and colour."""
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+ICONS = {
+    "pending": "○",
+    "routing": "◔",
+    "building": "◑",
+    "submitted": "◕",
+    "confirmed": "✓",
+    "failed": "✕",
+    "cancelled": "⊘",
+    "expired": "◷",
+}
+BADGE = '<b class="order-status {}"><span aria-hidden="true">{}</span> {}</b>'
+
+
+def badge(status: str) -> SafeString:
+    return format_html(BADGE, status, ICONS.get(status, ""), status)
+
+
+def seconds(amount: float) -> str:
+    """As short as it reads well: 0.213 s, 12.4 s, 3 min 20 s."""
+    if amount < 10:
+        return f"{amount:.3f} s"
+    if amount < 120:
+        return f"{amount:.1f} s"
+    return f"{int(amount) // 60} min {int(amount) % 60} s"

@@ -1,0 +1,33 @@
+"""The time filter of the order list: a range of times is a range of ids."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from orders import pages
+from orders.models import Order
+
+PAST = {
+    "hour": ("Past hour", timedelta(hours=1)),
+    "day": ("Past 24 hours", timedelta(days=1)),
+    "week": ("Past 7 days", timedelta(days=7)),
+    "month": ("Past 30 days", timedelta(days=30)),
+}
+
+
+class CreatedFilter(admin.SimpleListFilter):
+    title = "time"
+    parameter_name = "created"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, words) for name, (words, _) in PAST.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
+        if self.value() not in PAST:
+            return queryset
+        _, length = PAST[str(self.value())]
+        return queryset.filter(id__gte=pages.stamp(timezone.now() - length, 0))

@@ -1,0 +1,156 @@
+"""Orders: found by what a client or the chain calls them, read-only, newest first."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from orders import queries, render
+from orders.admin import actions, timeline
+from orders.admin.badges import badge, seconds
+from orders.admin.filters import CreatedFilter
+from orders.admin.halts import banner
+from orders.admin.paging import OrderChangeList
+from orders.models import Order
+
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
+
+@admin.register(Order)
+class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+    list_display = ["id", "state", "order", "venue", "attempt", "failure_code", "created", "took"]
+    list_filter = ["status", "venue", "failure_code", CreatedFilter]
+    show_facets = admin.ShowFacets.NEVER
+    search_fields = ["id"]  # see get_search_results
+    search_help_text = "order id, client order id or transaction hash, whole"
+    list_per_page = 50
+    show_full_result_count = False
+    sortable_by = ()
+    actions = [actions.cancel, actions.hint, actions.export]
+    change_list_template = "admin/orders/order/change_list.html"
+    change_form_template = "admin/orders/order/change_form.html"
+    fieldsets = [
+        (None, {"fields": ["id", "state", "order", "slippage", "client_order_id", "owner"]}),
+        (
+            "Execution",
+            {
+                "fields": [
+                    *("venue", "expected_price", "executed_price", "received", "minimum"),
+                    *("paid_fee", "realized_slippage", "transaction"),
+                    *("failure_code", "failure_message"),
+                ]
+            },
+        ),
+        (
+            "Engine",
+            {
+                "fields": [
+                    "attempt",
+                    "fence",
+                    "lease_until",
+                    "next_attempt_at",
+                    "request_id",
+                    "took",
+                ]
+            },
+        ),
+    ]
+
+    class Media:
+        css = {"all": ["orders/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """For the actions that do something."""
+        return request.user.has_perm("orders.change_order")
+
+    def get_changelist(self, request: HttpRequest, **_: Any) -> type[OrderChangeList]:
+        return OrderChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
+    ) -> tuple[QuerySet[Order], bool]:
+        if search_term.strip():
+            queryset = queryset.filter(id__in=queries.ids_called(search_term.strip()))
+        return queryset, False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        context = {"title": "Orders", **banner(request, "order"), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        order = context["original"]
+        context |= {
+            "steps": timeline.steps(order),
+            "still_to_come": timeline.still_to_come(order),
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description="status")
+    def state(self, order: Order) -> SafeString:
+        return badge(order.status)
+
+    @admin.display(description="order")
+    def order(self, order: Order) -> str:
+        paid = render.amount(order.token_in, order.amount_in)
+        return f"{paid} {order.token_in} → {order.token_out}".replace(" ", NO_BREAK_SPACE)
+
+    @admin.display(description="created (UTC)")
+    def created(self, order: Order) -> str:
+        return f"{order.created_at:%Y-%m-%d %H:%M:%S}".replace(" ", NO_BREAK_SPACE)
+
+    @admin.display(description="slippage tolerance")
+    def slippage(self, order: Order) -> str:
+        return f"{order.slippage_bps} bps"
+
+    @admin.display
+    def expected_price(self, order: Order) -> str | None:
+        return render.price(order, order.expected_amount_out)
+
+    @admin.display
+    def executed_price(self, order: Order) -> str | None:
+        return render.price(order, order.amount_out)
+
+    @admin.display(description="amount out")
+    def received(self, order: Order) -> str | None:
+        return of_token(render.amount(order.token_out, order.amount_out), order.token_out)
+
+    @admin.display(description="minimum amount out")
+    def minimum(self, order: Order) -> str | None:
+        return of_token(render.amount(order.token_out, order.min_amount_out), order.token_out)
+
+    @admin.display(description="fee")
+    def paid_fee(self, order: Order) -> str | None:
+        return of_token(render.amount(order.fee_token, order.fee), order.fee_token)
+
+    @admin.display
+    def realized_slippage(self, order: Order) -> str | None:
+        return render.realized_slippage(order)
+
+    @admin.display(description="transaction hash")
+    def transaction(self, order: Order) -> SafeString:
+        return format_html('<span class="order-long">{}</span>', order.tx_hash or "-")
+
+    @admin.display
+    def took(self, order: Order) -> str | None:
+        if order.completed_at is None:
+            return None
+        took = seconds((order.completed_at - order.created_at).total_seconds())
+        return took.replace(" ", NO_BREAK_SPACE)
+
+
+def of_token(amount: str | None, symbol: str) -> str | None:
+    return None if amount is None else f"{amount} {symbol}"
