@@ -16,6 +16,7 @@ WORKDIR /app
 COPY --from=build /venv /venv
 COPY manage.py ./
 COPY orderengine orderengine
+COPY desk desk
 COPY orders orders
 COPY dex dex
 # By number: Kubernetes cannot tell from a name that it is not root.

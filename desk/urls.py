@@ -1,5 +1,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
+from django.templatetags.static import static
 from django.urls import path
+from django.views.generic import RedirectView
 
 from desk import views
 
@@ -7,5 +9,6 @@ urlpatterns = [
     path("", views.page, name="desk"),
     path("orders/<str:order_id>", views.page, name="desk-order"),
     path("login", LoginView.as_view(template_name="desk/login.html"), name="login"),
+    path("favicon.ico", RedirectView.as_view(url=static("desk/icon.svg"))),
     path("logout", LogoutView.as_view(), name="logout"),
 ]

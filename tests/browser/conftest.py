@@ -57,7 +57,7 @@ def guarded(migrated: str) -> Iterator[Running]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    found = browser.new_context(viewport=WIDE)  # type: ignore[arg-type]  # a TypedDict
+    found = browser.new_context(viewport=WIDE)
     found.set_default_timeout(15_000)
     yield found
     found.close()

@@ -26,7 +26,7 @@ def main(url: str) -> None:
 
 
 def take(browser: Browser, url: str, name: str, size: dict[str, int], scheme: str) -> None:
-    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=size, color_scheme=scheme)
     page = context.new_page()
     page.goto(url)
     desk.ready(page)

@@ -124,7 +124,7 @@ def test_dropped_connection_resumes_without_gap(
     web.kill()
     web.wait()
     expect(page.locator(".connection")).to_have_attribute("data-state", "reconnecting")
-    running.start("web", [str(part) for part in web.args])  # type: ignore[union-attr]
+    running.start("web", [str(part) for part in web.args])
     wait_until(lambda: answers(f"{running.url}/health/live"), seconds=30)
     expect(page.locator(".connection")).to_contain_text(
         "resumed, 1 update caught up", timeout=desk.QUICK
@@ -162,7 +162,7 @@ def test_api_away_is_said_and_mended(
     desk.swap_button(page).click()
     refused = page.locator("[data-refusal=UNREACHABLE]")
     expect(refused).to_contain_text("Press again: it is placed once in any case")
-    running.start("web", [str(part) for part in web.args])  # type: ignore[union-attr]
+    running.start("web", [str(part) for part in web.args])
     expect(alert).to_have_count(0, timeout=30_000)
     desk.place(page)
     expect(refused).to_have_count(0)

@@ -209,6 +209,7 @@ def test_image_is_built_for_production() -> None:
     assert set(re.findall(r"^COPY (?!--from)(.+) \S+$", FINAL_STAGE, re.MULTILINE)) == {
         "manage.py",
         "orderengine",
+        "desk",
         "orders",
         "dex",
     }
@@ -227,6 +228,7 @@ def test_build_context_holds_only_what_is_copied() -> None:
         "!constraints.txt",
         "!manage.py",
         "!orderengine",
+        "!desk",
         "!orders",
         "!dex",
     }
