@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import path, reverse
 
 from orders import trading
-from orders.admin.badges import seconds
+from orders.admin.badges import moment, seconds
 from orders.models import Halt
 
 MAY_HALT = "orders.change_halt"
@@ -30,7 +30,7 @@ def banner(request: HttpRequest, page: str) -> dict[str, Any]:
 
 @admin.register(Halt)
 class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
-    list_display = ["halted_at", "halted_by", "reason", "resumed_at", "resumed_by", "lasted"]
+    list_display = ["halted", "halted_by", "reason", "resumed", "resumed_by", "lasted"]
     list_display_links = None
     list_per_page = 50
     show_full_result_count = False
@@ -49,6 +49,14 @@ class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at r
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @admin.display(description="halted at (UTC)")
+    def halted(self, halt: Halt) -> str | None:
+        return moment(halt.halted_at)
+
+    @admin.display(description="resumed at (UTC)")
+    def resumed(self, halt: Halt) -> str | None:
+        return moment(halt.resumed_at)
 
     @admin.display
     def lasted(self, halt: Halt) -> str | None:
