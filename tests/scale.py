@@ -159,8 +159,8 @@ class Engine:
             for name, path in self.paths().items()
         }
         found |= {
-            f"admin {query}": median(lambda: timed(lambda: self.page(query)))  # noqa: B023
-            for query in self.admin_pages()
+            f"admin {name}": median(lambda: timed(lambda: self.page(query)))  # noqa: B023
+            for name, query in self.admin_pages().items()
         }
         newest = self.one(NEWEST)["id"]
         found["claim"] = median(lambda: self.claim(newest))
@@ -192,10 +192,10 @@ class Engine:
     def page(self, query: str) -> None:
         self.admin.get(f"/admin/orders/order/{query}").raise_for_status()
 
-    def admin_pages(self) -> list[str]:
+    def admin_pages(self) -> dict[str, str]:
         middle = self.one(MIDDLE)
         names = {"middle": middle["id"], "client_order_id": middle["client_order_id"] or "a"}
-        return [query.format(**names) for query in ADMIN_PAGES]
+        return {query: query.format(**names) for query in ADMIN_PAGES}
 
     def wrong_plans(self) -> list[str]:
         """Lists whose plan, kept for any parameters, reads orders in another way than is meant."""

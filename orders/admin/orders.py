@@ -45,6 +45,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
         (
             "Engine",
             {
+                "classes": ["collapse"],
                 "fields": [
                     "attempt",
                     "fence",
@@ -52,7 +53,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
                     "next_attempt_at",
                     "request_id",
                     "took",
-                ]
+                ],
             },
         ),
     ]
