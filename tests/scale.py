@@ -3,7 +3,8 @@
     python -m tests.scale --orders 0,10000,1000000 --samples 30
 
 Starts servers and a web process of its own, and removes them. Exits with 1 when a median in the
-largest table is more than twice that in the one before it and 5 ms, or when a statement of the
+largest table is more than twice that in the one before it and 5 ms (a page of the admin: more than
+300 ms), or when a statement of the
 lists uses an index that is not meant for it. In an empty table most pages are empty as well.
 """
 
@@ -34,6 +35,8 @@ from tests.stacks import ORDER, engine
 
 MOST_TIMES_SLOWER = 2.0
 NOISE_MS = 5.0
+# Its pages are emptier in a small table, and may look at paging.WINDOW orders in a large one.
+MOST_MS_OF_ADMIN = 300.0
 # What filling writes is not measured.
 SETTINGS = {**BUFFERS, "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
@@ -301,7 +304,9 @@ def filled(count: int) -> Iterator[Engine]:
             yield found
 
 
-def too_slow(first: float, last: float) -> bool:
+def too_slow(name: str, first: float, last: float) -> bool:
+    if name.startswith("admin"):
+        return last > MOST_MS_OF_ADMIN
     return last > MOST_TIMES_SLOWER * first + NOISE_MS
 
 
@@ -312,7 +317,7 @@ def table(measured: dict[int, dict[str, float]]) -> Table:
         found.add_column(f"{count:,}", justify="right")
     found.add_column("", justify="left")
     for name in first:
-        verdict = "too slow" if too_slow(first[name], last[name]) else ""
+        verdict = "too slow" if too_slow(name, first[name], last[name]) else ""
         found.add_row(name, *(f"{medians[name]:.2f}" for medians in measured.values()), verdict)
     return found
 
@@ -331,7 +336,7 @@ def run(options: Namespace) -> bool:
     console.print(table(measured))
     console.print("\n".join(wrong) or "\neach list reads the index that is meant for it")
     *_, first, last = measured.values()
-    return not wrong and not any(too_slow(first[name], last[name]) for name in first)
+    return not wrong and not any(too_slow(name, first[name], last[name]) for name in first)
 
 
 def main() -> None:
