@@ -4,8 +4,8 @@
 
 Starts servers and a web process of its own, and removes them. Exits with 1 when a median in the
 largest table is more than twice that in the one before it and 5 ms (a page of the admin: more than
-300 ms), or when a statement of the
-lists uses an index that is not meant for it. In an empty table most pages are empty as well.
+300 ms), or when a statement of the lists uses an index that is not meant for it. In an empty table
+most pages are empty as well.
 """
 
 import tests.faults  # noqa: F401 sets Django up
