@@ -1,10 +1,11 @@
-"""What lists, reads, POST, stats and the claim take in a table of many orders.
+"""What lists, reads, POST, stats, the admin's pages and the claim take in a table of many orders.
 
     python -m tests.scale --orders 0,10000,1000000 --samples 30
 
 Starts servers and a web process of its own, and removes them. Exits with 1 when a median in the
-largest table is more than twice that in the one before it and 5 ms, or when a statement of the
-lists uses an index that is not meant for it. In an empty table most pages are empty as well.
+largest table is more than twice that in the one before it and 5 ms (a page of the admin: more than
+300 ms), or when a statement of the lists uses an index that is not meant for it. In an empty table
+most pages are empty as well.
 """
 
 import tests.faults  # noqa: F401 sets Django up
@@ -20,12 +21,13 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import psycopg
+from django.contrib.auth.hashers import make_password
 from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
 
 from orderengine.management.commands.up import interrupt_on_signals
-from orders import claims, database, pages
+from orders import activity, claims, database, pages, queries
 from orders.models import Order
 from orders.pages import Filter
 from tests.faults.backlog import BUFFERS, LIMITS, Row, depths, servers, timed
@@ -33,6 +35,8 @@ from tests.stacks import ORDER, engine
 
 MOST_TIMES_SLOWER = 2.0
 NOISE_MS = 5.0
+# Its pages are emptier in a small table, and may look at paging.WINDOW orders in a large one.
+MOST_MS_OF_ADMIN = 300.0
 # What filling writes is not measured.
 SETTINGS = {**BUFFERS, "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
@@ -40,6 +44,11 @@ OWNERS = """
 INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name,
                        last_name, email, date_joined)
 SELECT n, 'owner-' || n, '', false, false, true, '', '', '', now() FROM generate_series(1, 2) n
+"""
+OPERATOR = """
+INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name,
+                       last_name, email, date_joined)
+VALUES (3, 'operator', %(password)s, true, true, true, '', '', '', now())
 """
 # A second apart, up to a day ago. Six in ten are of nobody, who asks here. One in ten is an order
 # of SOL for something else; one in 10,000 each sells BONK, buys JUP, is divided, or expired.
@@ -114,8 +123,11 @@ progress = Console(stderr=True, highlight=False)
 class Engine:
     """A web process on a table of many orders, and a worker's connection to it."""
 
-    def __init__(self, client: httpx.Client, conn: psycopg.Connection[Row]) -> None:
+    def __init__(
+        self, client: httpx.Client, admin: httpx.Client, conn: psycopg.Connection[Row]
+    ) -> None:
         self.client = client
+        self.admin = admin
         self.conn = conn
 
     def get(self, path: str) -> Row:
@@ -133,8 +145,8 @@ class Engine:
         with self.conn.transaction(force_rollback=True):
             return timed(lambda: self.conn.execute(claims.CLAIM, {**LIMITS, "id": wanted}))
 
-    def one(self, statement: str) -> Row:
-        found = self.conn.execute(statement).fetchone()
+    def one(self, statement: str, params: Row | None = None) -> Row:
+        found = self.conn.execute(statement, params).fetchone()
         assert found is not None, statement
         return found
 
@@ -148,6 +160,10 @@ class Engine:
         found = {
             f"GET {name}": median(lambda: timed(lambda: self.get(path)))  # noqa: B023 called here
             for name, path in self.paths().items()
+        }
+        found |= {
+            f"admin {name}": median(lambda: timed(lambda: self.page(query)))  # noqa: B023
+            for name, query in self.admin_pages().items()
         }
         newest = self.one(NEWEST)["id"]
         found["claim"] = median(lambda: self.claim(newest))
@@ -173,7 +189,16 @@ class Engine:
             "one order": f"/api/orders/{middle['id']}",
             "events of one order": f"/api/orders/{middle['id']}/events",
             "stats": "/api/orders/stats",
+            "activity, an hour": "/api/orders/activity?minutes=60",
         }
+
+    def page(self, query: str) -> None:
+        self.admin.get(f"/admin/orders/order/{query}").raise_for_status()
+
+    def admin_pages(self) -> dict[str, str]:
+        middle = self.one(MIDDLE)
+        names = {"middle": middle["id"], "client_order_id": middle["client_order_id"] or "a"}
+        return {query: query.format(**names) for query in ADMIN_PAGES}
 
     def wrong_plans(self) -> list[str]:
         """Lists whose plan, kept for any parameters, reads orders in another way than is meant."""
@@ -185,13 +210,42 @@ class Engine:
                 used = self.indexes(owner_id, wanted)
                 if used != meant | {"orders_order_pkey"}:
                     found.append(f"{name}, owner {owner_id}: {', '.join(sorted(used))}")
+            sql, params = activity.query(owner_id, datetime.now(UTC) - timedelta(hours=1))
+            if (used := set(indexes_of(self.plan(sql, params)))) != {"completed"}:
+                found.append(f"activity, owner {owner_id}: {', '.join(sorted(used))}")
+        sql = queries.CALLED.format(most=queries.MOST_CALLED)
+        used = set(indexes_of(self.plan(sql, {"name": "nothing-is-called-so"})))
+        if not {"one_order_per_client_order_id", "by_tx_hash"} <= used:
+            found.append(f"search of the admin: {', '.join(sorted(used))}")
         self.conn.execute("RESET plan_cache_mode")
         return found
 
+    def plan(self, sql: str, params: Row) -> Row:
+        [plan] = self.one(f"EXPLAIN (FORMAT JSON) {sql}", params).values()
+        found: Row = plan[0]["Plan"]
+        return found
+
     def indexes(self, owner_id: int | None, wanted: Filter) -> set[str]:
-        sql, params = pages.query(owner_id, wanted, 51)
-        [plan] = self.conn.execute(f"EXPLAIN (FORMAT JSON) {sql}", params).fetchone().values()
-        return set(indexes_of(plan[0]["Plan"]))
+        return set(indexes_of(self.plan(*pages.query(owner_id, wanted, 51))))
+
+
+# Of the admin's list; what is read in no order ends after paging.WINDOW orders.
+ADMIN_PAGES = (
+    "",
+    "?before={middle}",
+    "?after={middle}",
+    "?status__exact=pending",
+    "?status__exact=confirmed",
+    "?status__exact=expired",
+    "?venue__exact=raydium",
+    "?venue__exact=raydium%2Bmeteora",
+    "?failure_code__exact=NO_ROUTE",
+    "?status__exact=confirmed&failure_code__exact=NO_ROUTE",
+    "?created=hour",
+    "?q={middle}",
+    "?q={client_order_id}",
+    "?q=nothing-is-called-so",
+)
 
 
 def indexes_of(node: Row) -> Iterator[str]:
@@ -215,6 +269,15 @@ def fill(database_url: str, count: int) -> None:
         conn.execute("CHECKPOINT")
 
 
+def sign_in(admin: httpx.Client, conn: psycopg.Connection[Row]) -> None:
+    """As an operator, with a password."""
+    conn.execute(OPERATOR, {"password": make_password("operator")})
+    token = admin.get("/admin/login/").cookies["csrftoken"]
+    body = {"username": "operator", "password": "operator", "csrfmiddlewaretoken": token}
+    answer = admin.post("/admin/login/?next=/health/live", data=body)
+    assert answer.status_code == 302, answer.text
+
+
 @contextmanager
 def filled(count: int) -> Iterator[Engine]:
     """A web process with so many orders that have ended and a few that wait."""
@@ -225,6 +288,7 @@ def filled(count: int) -> Iterator[Engine]:
         with (
             engine(database_url, workers=0, REDIS_URL=redis_url) as running,
             httpx.Client(base_url=running.url, timeout=30, trust_env=False) as client,
+            httpx.Client(base_url=running.url, timeout=30, trust_env=False) as admin,
             psycopg.connect(
                 database_url,
                 autocommit=True,
@@ -233,13 +297,16 @@ def filled(count: int) -> Iterator[Engine]:
                 options=database.options(),
             ) as conn,
         ):
-            found = Engine(client, conn)
+            sign_in(admin, conn)
+            found = Engine(client, admin, conn)
             for _ in range(6):
                 found.post_ten()
             yield found
 
 
-def too_slow(first: float, last: float) -> bool:
+def too_slow(name: str, first: float, last: float) -> bool:
+    if name.startswith("admin"):
+        return last > MOST_MS_OF_ADMIN
     return last > MOST_TIMES_SLOWER * first + NOISE_MS
 
 
@@ -250,7 +317,7 @@ def table(measured: dict[int, dict[str, float]]) -> Table:
         found.add_column(f"{count:,}", justify="right")
     found.add_column("", justify="left")
     for name in first:
-        verdict = "too slow" if too_slow(first[name], last[name]) else ""
+        verdict = "too slow" if too_slow(name, first[name], last[name]) else ""
         found.add_row(name, *(f"{medians[name]:.2f}" for medians in measured.values()), verdict)
     return found
 
@@ -269,7 +336,7 @@ def run(options: Namespace) -> bool:
     console.print(table(measured))
     console.print("\n".join(wrong) or "\neach list reads the index that is meant for it")
     *_, first, last = measured.values()
-    return not wrong and not any(too_slow(first[name], last[name]) for name in first)
+    return not wrong and not any(too_slow(name, first[name], last[name]) for name in first)
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """How a status looks: icon, word and colour."""
 
+from datetime import datetime
+
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -18,6 +20,14 @@ BADGE = '<b class="order-status {}"><span aria-hidden="true">{}</span> {}</b>'
 
 def badge(status: str) -> SafeString:
     return format_html(BADGE, status, ICONS.get(status, ""), status)
+
+
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def moment(value: datetime | None) -> str | None:
+    """2026-11-24 20:37:40, UTC."""
+    return None if value is None else f"{value:%Y-%m-%d{NO_BREAK_SPACE}%H:%M:%S}"
 
 
 def seconds(amount: float) -> str:

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import path, reverse
 
 from orders import trading
-from orders.admin.badges import seconds
+from orders.admin.badges import moment, seconds
 from orders.models import Halt
 
 MAY_HALT = "orders.change_halt"
@@ -30,7 +30,7 @@ def banner(request: HttpRequest, page: str) -> dict[str, Any]:
 
 @admin.register(Halt)
 class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
-    list_display = ["halted_at", "halted_by", "reason", "resumed_at", "resumed_by", "lasted"]
+    list_display = ["halted", "halted_by", "reason", "resumed", "resumed_by", "lasted"]
     list_display_links = None
     list_per_page = 50
     show_full_result_count = False
@@ -49,6 +49,14 @@ class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at r
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @admin.display(description="halted at (UTC)")
+    def halted(self, halt: Halt) -> str | None:
+        return moment(halt.halted_at)
+
+    @admin.display(description="resumed at (UTC)")
+    def resumed(self, halt: Halt) -> str | None:
+        return moment(halt.resumed_at)
 
     @admin.display
     def lasted(self, halt: Halt) -> str | None:
@@ -71,7 +79,7 @@ class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at r
     def halt(self, request: HttpRequest) -> HttpResponse:
         if refusal := refused(request):
             return refusal
-        reason = " ".join(request.POST.get("reason", "").split())
+        reason = printable(request.POST.get("reason", ""))
         try:
             halt = trading.halt(request.user.get_username(), reason)
         except psycopg.OperationalError:
@@ -106,6 +114,11 @@ def refused(request: HttpRequest) -> HttpResponse | None:
     if not request.user.has_perm(MAY_HALT):
         raise PermissionDenied
     return None
+
+
+def printable(text: str) -> str:
+    """On one line, and storable: PostgreSQL takes no NUL."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def back(request: HttpRequest) -> HttpResponse:

@@ -10,18 +10,16 @@ from django.utils.safestring import SafeString
 
 from orders import queries, render
 from orders.admin import actions, timeline
-from orders.admin.badges import badge, seconds
+from orders.admin.badges import NO_BREAK_SPACE, badge, moment, seconds
 from orders.admin.filters import CreatedFilter
 from orders.admin.halts import banner
 from orders.admin.paging import OrderChangeList
 from orders.models import Order
 
-NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-
 
 @admin.register(Order)
 class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
-    list_display = ["id", "state", "order", "venue", "attempt", "failure_code", "created", "took"]
+    list_display = ["id", "state", "order", "route", "attempt", "failure", "created", "took"]
     list_filter = ["status", "venue", "failure_code", CreatedFilter]
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["id"]  # see get_search_results
@@ -38,15 +36,16 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
             "Execution",
             {
                 "fields": [
-                    *("venue", "expected_price", "executed_price", "received", "minimum"),
+                    *("route", "expected_price", "executed_price", "received", "minimum"),
                     *("paid_fee", "realized_slippage", "transaction"),
-                    *("failure_code", "failure_message"),
+                    *("failure", "failure_message"),
                 ]
             },
         ),
         (
             "Engine",
             {
+                "classes": ["collapse"],
                 "fields": [
                     "attempt",
                     "fence",
@@ -54,7 +53,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
                     "next_attempt_at",
                     "request_id",
                     "took",
-                ]
+                ],
             },
         ),
     ]
@@ -109,48 +108,56 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
         return f"{paid} {order.token_in} → {order.token_out}".replace(" ", NO_BREAK_SPACE)
 
     @admin.display(description="created (UTC)")
-    def created(self, order: Order) -> str:
-        return f"{order.created_at:%Y-%m-%d %H:%M:%S}".replace(" ", NO_BREAK_SPACE)
+    def created(self, order: Order) -> str | None:
+        return moment(order.created_at)
+
+    @admin.display(description="venue")
+    def route(self, order: Order) -> str:
+        return order.venue or "-"
+
+    @admin.display(description="failure code")
+    def failure(self, order: Order) -> str:
+        return order.failure_code or "-"
 
     @admin.display(description="slippage tolerance")
     def slippage(self, order: Order) -> str:
         return f"{order.slippage_bps} bps"
 
     @admin.display
-    def expected_price(self, order: Order) -> str | None:
-        return render.price(order, order.expected_amount_out)
+    def expected_price(self, order: Order) -> str:
+        return render.price(order, order.expected_amount_out) or "-"
 
     @admin.display
-    def executed_price(self, order: Order) -> str | None:
-        return render.price(order, order.amount_out)
+    def executed_price(self, order: Order) -> str:
+        return render.price(order, order.amount_out) or "-"
 
     @admin.display(description="amount out")
-    def received(self, order: Order) -> str | None:
+    def received(self, order: Order) -> str:
         return of_token(render.amount(order.token_out, order.amount_out), order.token_out)
 
     @admin.display(description="minimum amount out")
-    def minimum(self, order: Order) -> str | None:
+    def minimum(self, order: Order) -> str:
         return of_token(render.amount(order.token_out, order.min_amount_out), order.token_out)
 
     @admin.display(description="fee")
-    def paid_fee(self, order: Order) -> str | None:
+    def paid_fee(self, order: Order) -> str:
         return of_token(render.amount(order.fee_token, order.fee), order.fee_token)
 
     @admin.display
-    def realized_slippage(self, order: Order) -> str | None:
-        return render.realized_slippage(order)
+    def realized_slippage(self, order: Order) -> str:
+        return render.realized_slippage(order) or "-"
 
     @admin.display(description="transaction hash")
     def transaction(self, order: Order) -> SafeString:
         return format_html('<span class="order-long">{}</span>', order.tx_hash or "-")
 
     @admin.display
-    def took(self, order: Order) -> str | None:
+    def took(self, order: Order) -> str:
         if order.completed_at is None:
-            return None
+            return "-"
         took = seconds((order.completed_at - order.created_at).total_seconds())
         return took.replace(" ", NO_BREAK_SPACE)
 
 
-def of_token(amount: str | None, symbol: str) -> str | None:
-    return None if amount is None else f"{amount} {symbol}"
+def of_token(amount: str | None, symbol: str) -> str:
+    return "-" if amount is None else f"{amount} {symbol}"

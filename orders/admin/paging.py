@@ -47,7 +47,7 @@ class OrderChangeList(ChangeList):
         """A page, and one order more to know whether there is another."""
         back = self.cursor is not None and self.cursor[0] == AFTER
         end = self.window_end(back)
-        found = self.beyond_cursor(self.queryset.order_by("id" if back else "-id"))
+        found = self.of_status(self.beyond_cursor(self.queryset.order_by("id" if back else "-id")))
         if end is not None:
             found = found.filter(**{"id__lte" if back else "id__gte": end})
         page = list(found[: self.list_per_page + 1])
@@ -63,19 +63,21 @@ class OrderChangeList(ChangeList):
 
     def window_end(self, back: bool) -> str | None:
         """The last order that this page looks at; None where that is no matter."""
-        base = Order.objects.all()
-        status = self.params.get("status__exact")
-        if self.params.get("failure_code__exact"):
-            status = Status.FAILED.value
-        if status in INDEXED:
-            base = base.filter(status=status)
-        needless = {"status__exact"} if status in INDEXED else set()
-        if self.query or not set(self.params) - needless - {"created"}:
+        answered = {"created", *(["status__exact"] if self.status() else [])}
+        if self.query or not set(self.params) - answered:
             return None
-        ids = (
-            self.beyond_cursor(base).order_by("id" if back else "-id").values_list("id", flat=True)
-        )
-        return next(iter(ids[WINDOW - 1 : WINDOW]), None)
+        base = self.of_status(self.beyond_cursor(Order.objects.order_by("id" if back else "-id")))
+        return next(iter(base.values_list("id", flat=True)[WINDOW - 1 : WINDOW]), None)
+
+    def status(self) -> str | None:
+        """That of all orders that match, where an index has those in order."""
+        if self.params.get("failure_code__exact"):
+            return Status.FAILED
+        status = self.params.get("status__exact")
+        return status if status in INDEXED else None
+
+    def of_status(self, orders: QuerySet[Order]) -> QuerySet[Order]:
+        return orders.filter(status=status) if (status := self.status()) else orders
 
     def beyond_cursor(self, orders: QuerySet[Order]) -> QuerySet[Order]:
         if self.cursor is None:

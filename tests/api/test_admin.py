@@ -481,6 +481,15 @@ def test_what_is_so_already_is_said(operator: Client) -> None:
     assert told(operator) == ["Trading was halted already."]
 
 
+def test_a_reason_is_one_printable_line(operator: Client) -> None:
+    press(operator, HALT, reason=" a\x00 drill,\r\n over " + "x" * 300)
+
+    halt = trading.current()
+    assert halt is not None
+    assert halt.reason.startswith("a drill, over xxx")
+    assert len(halt.reason) == trading.LONGEST_REASON
+
+
 def test_a_halt_is_a_post(operator: Client) -> None:
     assert operator.get(HALT).status_code == operator.get(RESUME).status_code == 405
     assert trading.current() is None

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 
-from orders import claims, database, execution, lifecycle, placement, trading
+from orders import claims, database, execution, lifecycle, placement, reconcile, trading
 from orders.dispatcher import Dispatcher
 from orders.models import Halt, Order, Status
 from orders.placement import ClientOrderIdReused, DeadlinePassed, TradingHalted
@@ -108,6 +108,29 @@ def test_a_waiting_order_is_held(settings: Any, limit: int) -> None:
     trading.resume("alice")
     assert claims.runnable() == [order_id]
     assert claims.claim(order_id) is not None
+
+
+def left_behind() -> int:
+    """How many orders `manage.py reconcile` says were forgotten."""
+
+    def fetch(sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        return database.rows(sql, params)
+
+    findings = reconcile.examine(fetch, concurrency=0, starts=0)
+    return sum(f.violations for f in findings if f.invariant is reconcile.NONE_LEFT_BEHIND)
+
+
+def test_what_is_held_was_not_forgotten() -> None:
+    order_id = place()
+    Order.objects.filter(id=order_id).update(next_attempt_at=database.now() - timedelta(hours=1))
+    assert left_behind() == 1
+
+    trading.halt("alice")
+    assert left_behind() == 0
+    trading.resume("alice")
+    assert left_behind() == 0
+    Halt.objects.update(resumed_at=database.now() - timedelta(minutes=2))
+    assert left_behind() == 1
 
 
 def test_a_waiting_order_can_be_cancelled_and_expires() -> None:

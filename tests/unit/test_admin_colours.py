@@ -15,8 +15,10 @@ BACKGROUNDS = ("body-bg", "darkened-bg", "selected-row", "selected-bg")
 
 
 def block(css: str, selector: str) -> dict[str, str]:
-    """The colours that the last rule of this selector sets."""
-    return dict(COLOUR.findall(css.rpartition(selector)[2].partition("}")[0]))
+    """The colours that the rule of a theme sets."""
+    found = re.search(re.escape(selector) + r"(?:,\s*:root)? {([^}]*)}", css)
+    assert found, selector
+    return dict(COLOUR.findall(found[1]))
 
 
 def colours(theme: str) -> dict[str, str]:

@@ -159,6 +159,8 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("API_RATE_LIMIT", "0/m"),
         ("API_RATE_LIMIT", "600/d"),
         ("API_RATE_LIMIT", "many"),
+        ("FLOWER_URL", "javascript:alert(1)"),
+        ("FLOWER_URL", "flower.example.com"),
         ("DATABASE_URL", "junk"),
         ("DATABASE_URL", "postgres://orders@db.example.com:port/orders"),
         ("REDIS_URL", "junk"),
