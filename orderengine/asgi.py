@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from orderengine.access_log import keep_tickets_out
+from orderengine.async_views import AsyncViews
 from orderengine.daphne_requests import serve_bounded_requests
 from orderengine.daphne_sockets import serve_bounded_sockets
 from orderengine.headers import BrowserHeaders
@@ -24,7 +25,8 @@ application = Stoppable(
     ProtocolTypeRouter(
         {
             "http": BrowserHeaders(
-                ASGIStaticFilesHandler(django_application), settings.CORS_ALLOWED_ORIGINS
+                AsyncViews(ASGIStaticFilesHandler(django_application)),
+                settings.CORS_ALLOWED_ORIGINS,
             ),
             "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
         }
