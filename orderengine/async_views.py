@@ -20,6 +20,7 @@ from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
+from django.utils.cache import patch_vary_headers
 
 from orders import requestid
 from orders.parsing import MAX_BODY_BYTES
@@ -82,14 +83,10 @@ def request_of(scope: Message) -> BodyRequest | None:
         request = BodyRequest(scope)
         if settings.SESSION_COOKIE_NAME in request.COOKIES:
             return None
-        passed = all(m.process_request(request) is None for m in MIDDLEWARE if takes(m))
+        answered = [m.process_request(request) for m in MIDDLEWARE if hasattr(m, "process_request")]
     except (SuspiciousOperation, UnicodeDecodeError):
         return None
-    return request if passed else None
-
-
-def takes(middleware: Any) -> bool:
-    return hasattr(middleware, "process_request")
+    return None if any(answered) else request
 
 
 async def read_body(body: BytesIO, receive: Receive) -> bool:
@@ -112,6 +109,7 @@ async def respond(request: HttpRequest, found: ResolverMatch) -> HttpResponse:
         response.render()
     for middleware in reversed(MIDDLEWARE):
         response = middleware.process_response(request, response)
+    patch_vary_headers(response, ["Cookie"])  # whoever has a session may get another answer
     response["X-Request-ID"] = request_id
     return response
 

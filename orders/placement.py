@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+import structlog
+from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from dex.tokens import format_amount
@@ -15,6 +17,8 @@ from orders.events import Event, iso
 from orders.models import Order, Status, new_suffix
 
 PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0010
+log = structlog.get_logger(__name__)
+
 SUFFIX = len("ord_0123456789012_")  # where it begins in an order id
 PLACE_EACH = "SELECT * FROM orders_place_each(%(wanted)s)"  # migration 0011
 
@@ -133,11 +137,10 @@ def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
     rows = wanted(requests, data)
     try:
         stored = database.rows(PLACE_EACH, {"wanted": Jsonb(rows)})
-    except psycopg.errors.LockNotAvailable:
-        return [None] * len(requests)
-    except psycopg.OperationalError:
-        raise
-    except psycopg.DatabaseError:
+    except psycopg.DatabaseError as error:
+        if isinstance(error, psycopg.OperationalError) and not isinstance(error, LockNotAvailable):
+            raise
+        log.warning("placement.one_by_one", orders=len(requests), error=str(error).strip())
         return [None] * len(requests)
     made = {row["id"][SUFFIX:]: row for row in stored}
     placed = [

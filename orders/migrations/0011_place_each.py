@@ -45,7 +45,7 @@ BEGIN
             SELECT 'placed', pg_backend_pid() % 16, count(*) FROM o HAVING count(*) > 0
             ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
         )
-        SELECT o.id, o.created_at FROM o;
+        SELECT o.id::text, o.created_at FROM o;
 END $$
 """
 

@@ -129,7 +129,7 @@ def test_a_statement_cut_off_by_its_timeout_may_be_repeated_later(
         with database.pool().connection() as conn, conn.transaction():
             conn.execute(slow)
 
-    monkeypatch.setattr(placement, "place_orders", held)
+    monkeypatch.setattr(database, "rows", held)
 
     problem(execute(client), 503)
 
