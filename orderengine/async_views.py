@@ -35,12 +35,8 @@ def no_view(request: HttpRequest) -> HttpResponse:
     raise NotImplementedError("the middleware below is called method by method")
 
 
-# Those of settings.MIDDLEWARE that neither wait nor need a session.
-MIDDLEWARE = [
-    SecurityMiddleware(no_view),
-    CommonMiddleware(no_view),
-    XFrameOptionsMiddleware(no_view),
-]
+# Those of settings.MIDDLEWARE that neither wait nor need a session, with `requestid` around them.
+MIDDLEWARE = (SecurityMiddleware, CommonMiddleware, XFrameOptionsMiddleware)
 
 
 class AsyncViews:
@@ -48,14 +44,44 @@ class AsyncViews:
 
     def __init__(self, django: Application) -> None:
         self.django = django
+        self.middleware: list[Any] = [made(no_view) for made in MIDDLEWARE]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         found = async_view(scope["path"])
-        request = request_of(scope) if found else None
+        request = self.request_of(scope) if found else None
         if found is None or request is None:
             await self.django(scope, receive, send)
         elif await read_body(request.body_file, receive):
-            await send_response(await respond(request, found), send)
+            await send_response(await self.respond(request, found), send)
+
+    def request_of(self, scope: Message) -> "BodyRequest | None":
+        """None for one that Django is to answer, whose body is still to be read."""
+        if scope["root_path"]:
+            return None
+        try:
+            request = BodyRequest(scope)
+            if settings.SESSION_COOKIE_NAME in request.COOKIES:
+                return None
+            answered = [
+                middleware.process_request(request)
+                for middleware in self.middleware
+                if hasattr(middleware, "process_request")
+            ]
+        except (SuspiciousOperation, UnicodeDecodeError):
+            return None
+        return None if any(answered) else request
+
+    async def respond(self, request: HttpRequest, found: ResolverMatch) -> HttpResponse:
+        request_id = requestid.bind(request)
+        request.resolver_match = found
+        response: HttpResponse = await found.func(request, *found.args, **found.kwargs)
+        if isinstance(response, SimpleTemplateResponse):
+            response.render()
+        for middleware in reversed(self.middleware):
+            response = middleware.process_response(request, response)
+        patch_vary_headers(response, ["Cookie"])  # whoever has a session may get another answer
+        response["X-Request-ID"] = request_id
+        return response
 
 
 class BodyRequest(ASGIRequest):
@@ -75,20 +101,6 @@ def async_view(path: str) -> ResolverMatch | None:
     return match if iscoroutinefunction(match.func) else None
 
 
-def request_of(scope: Message) -> BodyRequest | None:
-    """None for one that Django is to answer: the body is still to be read then."""
-    if scope["root_path"]:
-        return None
-    try:
-        request = BodyRequest(scope)
-        if settings.SESSION_COOKIE_NAME in request.COOKIES:
-            return None
-        answered = [m.process_request(request) for m in MIDDLEWARE if hasattr(m, "process_request")]
-    except (SuspiciousOperation, UnicodeDecodeError):
-        return None
-    return None if any(answered) else request
-
-
 async def read_body(body: BytesIO, receive: Receive) -> bool:
     """No more of it than shows that it is too long; False when the client has gone meanwhile."""
     while True:
@@ -99,19 +111,6 @@ async def read_body(body: BytesIO, receive: Receive) -> bool:
         if not message.get("more_body", False):
             body.seek(0)
             return True
-
-
-async def respond(request: HttpRequest, found: ResolverMatch) -> HttpResponse:
-    request_id = requestid.bind(request)
-    request.resolver_match = found
-    response: HttpResponse = await found.func(request, *found.args, **found.kwargs)
-    if isinstance(response, SimpleTemplateResponse):
-        response.render()
-    for middleware in reversed(MIDDLEWARE):
-        response = middleware.process_response(request, response)
-    patch_vary_headers(response, ["Cookie"])  # whoever has a session may get another answer
-    response["X-Request-ID"] = request_id
-    return response
 
 
 async def send_response(response: HttpResponse, send: Send) -> None:

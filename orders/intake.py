@@ -26,7 +26,6 @@ from orders.serializers import (
 )
 from orders.threads import in_thread
 
-
 ORDER, BATCH = OrderRequestSerializer(), BatchRequestSerializer()  # making one takes 80 µs
 place_together = once_per_loop(lambda: Grouped(placement.place_each))
 

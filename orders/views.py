@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from orders import health, intake, metrics, pages, presence, queries, render, tickets
 from orders.access import caller_of
-from orders.async_api import AsyncAPIView
+from orders.coroutines import CoroutineView
 from orders.models import Order
 from orders.pages import BadCursor, Filter, Page
 from orders.problems import FieldError, Problem
@@ -39,7 +39,7 @@ def find_order(request: Request, order_id: str) -> Order:
     return order
 
 
-class ExecuteView(AsyncAPIView):
+class ExecuteView(CoroutineView):
     """POST places an order. GET is the WebSocket's, and needs an Upgrade."""
 
     async def post(self, request: Request) -> Response:
@@ -58,7 +58,7 @@ class ExecuteView(AsyncAPIView):
         )
 
 
-class BatchView(AsyncAPIView):
+class BatchView(CoroutineView):
     """POST places all orders of the body, or none."""
 
     async def post(self, request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -33,10 +35,13 @@ def web() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def begin(asking: Coroutine[Any, Any, HttpResponse]) -> Future[HttpResponse]:
+    return asyncio.run_coroutine_threadsafe(asking, web())
+
+
 def answer(environ: dict[str, Any]) -> HttpResponse:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    asked = asyncio.run_coroutine_threadsafe(ask(scope_of(environ), body), web())
-    response = asked.result(PATIENCE)
+    response = begin(ask(scope_of(environ), body)).result(PATIENCE)
     response.wsgi_request = WSGIRequest(environ)
     conditional_content_removal(response.wsgi_request, response)
     return response
@@ -44,6 +49,8 @@ def answer(environ: dict[str, Any]) -> HttpResponse:
 
 def scope_of(environ: dict[str, Any]) -> dict[str, Any]:
     named = {
+        "HOST": "testserver",
+    } | {
         name.removeprefix("HTTP_"): value
         for name, value in environ.items()
         if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}
@@ -60,19 +67,16 @@ def scope_of(environ: dict[str, Any]) -> dict[str, Any]:
         "root_path": "",
         "query_string": environ["QUERY_STRING"].encode("latin1"),
         "headers": [
-            (b"host", b"testserver"),
-            *(
-                (name.lower().replace("_", "-").encode(), str(value).encode("utf-8"))
-                for name, value in named.items()
-            ),
+            (name.lower().replace("_", "-").encode(), str(value).encode())
+            for name, value in named.items()
         ],
         "client": [environ["REMOTE_ADDR"], 40000],
         "server": ["testserver", 80],
     }
 
 
-async def ask(scope: dict[str, Any], body: bytes) -> HttpResponse:
-    wire = ApplicationCommunicator(application, scope)
+async def ask(scope: dict[str, Any], body: bytes, app: Any = application) -> HttpResponse:
+    wire = ApplicationCommunicator(app, scope)
     await wire.send_input({"type": "http.request", "body": body, "more_body": False})
     start = await wire.receive_output(PATIENCE)
     content = b""

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from psycopg_pool import PoolTimeout
 
-from orders import database, placement, queries, views
+from orders import database, queries, views
 from tests.api.http import EXECUTE, execute, placed, post, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")

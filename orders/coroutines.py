@@ -14,7 +14,7 @@ from orders import access
 from orders.threads import in_thread
 
 
-class AsyncAPIView(APIView):
+class CoroutineView(APIView):
     """An APIView with `async def post(...)`; everything else about it is DRF's."""
 
     async def dispatch(  # type: ignore[override]  # as_view() answers with what is to be awaited
