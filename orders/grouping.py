@@ -59,13 +59,14 @@ class Grouped(Generic[T, R]):
         items = [each.item for each in group]
         try:
             answers = await loop.run_in_executor(self.thread, self.call, items)
+            answered = list(zip(group, answers, strict=True))
         except Exception as error:
             if isinstance(error, DATABASE_AWAY):
                 group += self.impatient(loop.time())
             for each in group:
                 refuse(each.answer, error)
         else:
-            for each, answer in zip(group, answers, strict=True):
+            for each, answer in answered:
                 if not each.answer.done():
                     each.answer.set_result(answer)
 
