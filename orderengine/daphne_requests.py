@@ -1,4 +1,4 @@
-"""What Daphne keeps of a request's body: no more than it takes to refuse it.
+"""Daphne's requests, with what a stranger may not make it keep and what nobody here reads left out.
 
 Daphne reads a body to its end before the application hears of the request, into a file and then
 into memory, however long it is.
@@ -19,12 +19,18 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
         super().handleContentChunk(data[: max(0, room)])
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """The body is whole. To Django one that came in chunks, without a length, is empty."""
+        """The body is whole. To Django one that came in chunks, without a length, is empty.
+
+        Instead of Twisted's, which would parse the query, the Content-Type and forms: the
+        application does, where it needs them.
+        """
         if self.requestHeaders.hasHeader(b"transfer-encoding"):
             self.requestHeaders.removeHeader(b"transfer-encoding")
             length = b"%d" % self.content.tell()
             self.requestHeaders.setRawHeaders(b"content-length", [length])
-        super().requestReceived(command, path, version)
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path = path.partition(b"?")[0]
+        self.process()
 
 
 def serve_bounded_requests() -> None:

@@ -199,7 +199,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
             if self.closing:
                 return  # nobody would hear of this order: it is not placed
-            placed = await in_thread(intake.place, frame["order"], self.owner_id)
+            placed = await intake.place(frame["order"], self.owner_id)
             answer = {**placed.as_json(), "replayed": placed.replayed}
             reference = frame.get("requestId")
             await self.say(type="ack", action="order.submit", requestId=reference, **answer)

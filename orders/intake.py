@@ -6,8 +6,10 @@ from dex.errors import OrderRejected, VenueUnavailable
 from orders import placement, render, trading
 from orders.events import iso
 from orders.execution import exchange
+from orders.grouping import Grouped
 from orders.lifecycle import ClaimLost, IllegalTransition
 from orders.models import FailureCode, Order
+from orders.once import once_per_loop
 from orders.placement import (
     ClientOrderIdReused,
     DeadlinePassed,
@@ -22,18 +24,22 @@ from orders.serializers import (
     OrderRequestSerializer,
     QuoteRequestSerializer,
 )
+from orders.threads import in_thread
+
+ORDER, BATCH = OrderRequestSerializer(), BatchRequestSerializer()  # making one takes 80 µs
+place_together = once_per_loop(lambda: Grouped(placement.place_each))
 
 
-def place(body: Any, owner_id: int | None) -> Placed:
+async def place(body: Any, owner_id: int | None) -> Placed:
     """Raises Problem, rest_framework's ValidationError, psycopg.OperationalError."""
-    request = OrderRequestSerializer(data=body).validated_request(owner_id)
-    return stored([request], "")[0]
+    request = ORDER.request(body, owner_id)
+    placed = await place_together()(request)
+    return placed or (await in_thread(stored, [request], ""))[0]
 
 
-def place_batch(body: Any, owner_id: int | None) -> list[Placed]:
+async def place_batch(body: Any, owner_id: int | None) -> list[Placed]:
     """All of them, or none. Raises as `place` does."""
-    requests = BatchRequestSerializer(data=body).validated_requests(owner_id)
-    return stored(requests, "/orders/{}")
+    return await in_thread(stored, BATCH.requests(body, owner_id), "/orders/{}")
 
 
 def stored(requests: list[OrderRequest], place: str) -> list[Placed]:

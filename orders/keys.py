@@ -106,18 +106,34 @@ def caller_of(authorization: str) -> Caller:
 
     Raises Problem, psycopg.OperationalError.
     """
-    scheme, _, text = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not (form := FORM.fullmatch(text.strip())):
+    form = key_in(authorization)
+    if form is None:
         raise not_authenticated("An Authorization header is to be `Bearer oee_…`, an API key.")
     digest = digest_of(form[0])
-    until, caller = _trusted.get(digest, (0.0, None))
-    if caller is not None and time.monotonic() < until:
-        return caller
+    if (trusted := trusted_caller(digest)) is not None:
+        return trusted
     caller = check_key(form[1], digest)
     if len(_trusted) >= MOST_TRUSTED:
         _trusted.clear()
     _trusted[digest] = time.monotonic() + TRUST_SECONDS, caller
     return caller
+
+
+def key_in(authorization: str) -> re.Match[str] | None:
+    """The key and, as its first group, the prefix."""
+    scheme, _, text = authorization.partition(" ")
+    return FORM.fullmatch(text.strip()) if scheme.lower() == "bearer" else None
+
+
+def trusted_caller(digest: str) -> Caller | None:
+    until, caller = _trusted.get(digest, (0.0, None))
+    return caller if time.monotonic() < until else None
+
+
+def is_trusted(authorization: str) -> bool:
+    """Whether `caller_of` answers without asking PostgreSQL."""
+    form = key_in(authorization)
+    return form is not None and trusted_caller(digest_of(form[0])) is not None
 
 
 def check_key(prefix: str, digest: str) -> Caller:

@@ -1,9 +1,11 @@
-"""One of a kind in each process."""
+"""One of a kind in each process, or on each event loop."""
 
+import asyncio
 from collections.abc import Callable
 from functools import cache, wraps
 from threading import Lock
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
@@ -19,5 +21,19 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
     def get() -> T:
         with lock:
             return made()
+
+    return get
+
+
+def once_per_loop(make: Callable[[], T]) -> Callable[[], T]:
+    """The same for what holds tasks and futures: one for each running event loop."""
+    made: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+
+    @wraps(make)
+    def get() -> T:
+        loop = asyncio.get_running_loop()
+        if loop not in made:
+            made[loop] = make()
+        return made[loop]
 
     return get

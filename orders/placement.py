@@ -1,10 +1,13 @@
 """Where orders come in: stored once for each client order id, then hinted to the workers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
+import structlog
+from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from dex.tokens import format_amount
@@ -14,6 +17,10 @@ from orders.events import Event, iso
 from orders.models import Order, Status, new_suffix
 
 PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0010
+log = structlog.get_logger(__name__)
+
+SUFFIX = len("ord_0123456789012_")  # where it begins in an order id
+PLACE_EACH = "SELECT * FROM orders_place_each(%(wanted)s)"  # migration 0011
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,9 +35,13 @@ class OrderRequest:
     slippage_bps: int
     client_order_id: str | None = None
     deadline_at: datetime | None = None
+    request_id: str = field(default_factory=requestid.bound)  # of the request that asked for it
 
     def columns(self) -> dict[str, Any]:
         return {
+            "owner_id": self.owner_id,
+            "client_order_id": self.client_order_id,
+            "request_id": self.request_id,
             "order_type": self.order_type,
             "token_in": self.token_in.symbol,
             "token_out": self.token_out.symbol,
@@ -107,11 +118,49 @@ def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
         Placed(order_id=row["id"], created_at=row["created_at"], replayed=row["replayed"])
         for row in answers
     ]
-    for request, order, shown in zip(requests, placed, data, strict=True):
-        if not order.replayed:
-            lifecycle.announce(first_event(request, order, shown))
-            hints.send_soon(order.order_id)
+    announce(
+        (request, order, shown)
+        for request, order, shown in zip(requests, placed, data, strict=True)
+        if not order.replayed
+    )
     return placed
+
+
+def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
+    """Store orders of any owners with one COMMIT, then hint.
+
+    An order is None that nothing was done with: its client order id is taken, it came too late,
+    trading is halted, or PostgreSQL refused one of these orders. `place_orders` stores it or says
+    why not. Raises psycopg.OperationalError: which are stored is not known.
+    """
+    data = [request.as_event_data() for request in requests]
+    rows = wanted(requests, data)
+    try:
+        stored = database.rows(PLACE_EACH, {"wanted": Jsonb(rows)})
+    except psycopg.DatabaseError as error:
+        if isinstance(error, psycopg.OperationalError) and not isinstance(error, LockNotAvailable):
+            raise
+        log.warning("placement.one_by_one", orders=len(requests), error=str(error).strip())
+        return [None] * len(requests)
+    made = {row["id"][SUFFIX:]: row for row in stored}
+    placed = [
+        None if found is None else Placed(order_id=found["id"], created_at=found["created_at"])
+        for found in (made.get(row["suffix"]) for row in rows)
+    ]
+    announce(
+        (request, order, shown)
+        for request, order, shown in zip(requests, placed, data, strict=True)
+        if order is not None
+    )
+    return placed
+
+
+def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> None:
+    """After commit: the log line, the doorbell and the hint of each order."""
+    for request, order, shown in stored:
+        with requestid.logged(request.request_id):
+            lifecycle.announce(first_event(request, order, shown))
+        hints.send_soon(order.order_id)
 
 
 def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,10 +171,8 @@ def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list
         {
             **request.columns(),
             "deadline_at": None if (deadline := request.deadline_at) is None else str(deadline),
-            "client_order_id": request.client_order_id,
             "late": deadline is not None and deadline <= moment,
             "suffix": suffix,
-            "request_id": requestid.bound(),
             "data": shown,
         }
         for request, suffix, shown in zip(requests, suffixes, data, strict=True)

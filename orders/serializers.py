@@ -116,10 +116,9 @@ class OrderRequestSerializer(QuoteRequestSerializer):
     )
     deadline = serializers.DateTimeField(required=False)
 
-    def validated_request(self, owner_id: int | None) -> OrderRequest:
-        """The order asked for. Raises ValidationError."""
-        self.is_valid(raise_exception=True)
-        return self.request_of(self.validated_data, owner_id)
+    def request(self, body: Any, owner_id: int | None) -> OrderRequest:
+        """The order asked for; keeps nothing of it. Raises ValidationError."""
+        return self.request_of(self.run_validation(body), owner_id)
 
     @staticmethod
     def request_of(fields: dict[str, Any], owner_id: int | None) -> OrderRequest:
@@ -151,10 +150,9 @@ class BatchRequestSerializer(Strict):
             raise serializers.ValidationError(errors, code="duplicate")
         return orders
 
-    def validated_requests(self, owner_id: int | None) -> list[OrderRequest]:
-        """The orders asked for. Raises ValidationError."""
-        self.is_valid(raise_exception=True)
-        orders = self.validated_data["orders"]
+    def requests(self, body: Any, owner_id: int | None) -> list[OrderRequest]:
+        """The orders asked for; keeps nothing of them. Raises ValidationError."""
+        orders = self.run_validation(body)["orders"]
         return [OrderRequestSerializer.request_of(fields, owner_id) for fields in orders]
 
 

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from orders import activity, health, intake, metrics, pages, presence, queries, render, tickets
 from orders.access import caller_of
+from orders.coroutines import CoroutineView
 from orders.models import Order
 from orders.pages import BadCursor, Filter, Page
 from orders.problems import FieldError, Problem
@@ -39,17 +40,17 @@ def find_order(request: Request, order_id: str) -> Order:
     return order
 
 
-class ExecuteView(APIView):
+class ExecuteView(CoroutineView):
     """POST places an order. GET is the WebSocket's, and needs an Upgrade."""
 
-    def post(self, request: Request) -> Response:
-        placed = intake.place(with_key(request), owner_of(request))
+    async def post(self, request: Request) -> Response:
+        placed = await intake.place(with_key(request), owner_of(request))
         headers = {"Location": f"/api/orders/{placed.order_id}"}
         if placed.replayed:
             headers["Idempotency-Replayed"] = "true"
         return Response(placed.as_json(), status=201, headers=headers)
 
-    def get(self, request: Request) -> Response:
+    async def get(self, request: Request) -> Response:
         raise Problem(
             status=426,
             code="UPGRADE_REQUIRED",
@@ -58,12 +59,12 @@ class ExecuteView(APIView):
         )
 
 
-class BatchView(APIView):
+class BatchView(CoroutineView):
     """POST places all orders of the body, or none."""
 
-    def post(self, request: Request) -> Response:
+    async def post(self, request: Request) -> Response:
         refuse_key(request)
-        placed = intake.place_batch(request.data, owner_of(request))
+        placed = await intake.place_batch(request.data, owner_of(request))
         replayed = all(order.replayed for order in placed)
         return Response(
             {"results": [order.as_json() for order in placed]},

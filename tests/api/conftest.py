@@ -9,14 +9,14 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.views import APIView
 
 from orders.events import channel_layer
+from tests.api.asgi import ASGIClient
 from tests.api.http import PASSWORD
 from tests.api.sockets import PATH, Socket
 
 
 @pytest.fixture
 def client() -> Client:
-    """Treated as a client of its own: no exemption from CSRF, and no exception but an answer."""
-    return Client(enforce_csrf_checks=True, raise_request_exception=False)
+    return ASGIClient()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from orders import database, events, hints, placement
 from orders.reconcile import examine
 from orders.tasks import execute_order
+from tests.api.asgi import ASGIClient
 from tests.api.http import (
     BATCH,
     ORDER_ID,
@@ -335,7 +336,7 @@ def at_once(count: int, bodies: Any) -> list[HttpResponse]:
     together = Barrier(count)
 
     def send(number: int) -> HttpResponse:
-        client = Client(raise_request_exception=False)
+        client = ASGIClient()
         together.wait(10)
         return batch(client, *bodies(number))
 
@@ -369,7 +370,7 @@ def test_batches_that_name_the_same_orders_the_other_way_round_do_not_block_each
             held = placement.wanted([order_request(client_order_id="held")], [{}])
             conn.execute(placement.PLACE, {"owner_id": None, "wanted": Jsonb(held)})
             sent = [
-                threads.submit(batch, Client(raise_request_exception=False), *named(*these))
+                threads.submit(batch, ASGIClient(), *named(*these))
                 for these in (names, reversed(names))
             ]
             wait_until(lambda: waiting_for_locks() == 2, seconds=5)

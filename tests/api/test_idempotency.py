@@ -12,6 +12,7 @@ from django.test import Client
 
 from dex import tokens
 from orders import database, execution, placement
+from tests.api.asgi import ASGIClient
 from tests.api.http import bearer, execute, order_body, placed, pointers, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -125,7 +126,7 @@ def test_fifty_at_once_make_one_order() -> None:
     together = Barrier(50)
 
     def send(_: int) -> HttpResponse:
-        client = Client(raise_request_exception=False)
+        client = ASGIClient()
         together.wait(10)
         return execute(client, order_body(clientOrderId="race"))
 
@@ -145,7 +146,7 @@ def test_of_twenty_different_orders_with_one_id_one_wins() -> None:
     together = Barrier(20)
 
     def send(number: int) -> HttpResponse:
-        client = Client(raise_request_exception=False)
+        client = ASGIClient()
         together.wait(10)
         return execute(client, order_body(clientOrderId="race", amount=number + 1))
 

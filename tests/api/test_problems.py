@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from psycopg_pool import PoolTimeout
 
-from orders import database, placement, queries, views
+from orders import database, queries, views
 from tests.api.http import EXECUTE, execute, placed, post, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -129,7 +129,7 @@ def test_a_statement_cut_off_by_its_timeout_may_be_repeated_later(
         with database.pool().connection() as conn, conn.transaction():
             conn.execute(slow)
 
-    monkeypatch.setattr(placement, "place_orders", held)
+    monkeypatch.setattr(database, "rows", held)
 
     problem(execute(client), 503)
 

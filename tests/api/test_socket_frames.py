@@ -420,7 +420,7 @@ async def test_a_hundred_wrong_frames_leave_the_socket_open(socket: Socket) -> N
 async def test_a_fault_of_ours_is_an_error_frame_without_a_word_of_it(
     socket: Socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    async def broken(*_: object) -> None:
         raise ZeroDivisionError("the secret inside")
 
     monkeypatch.setattr("orders.intake.place", broken)
@@ -458,10 +458,10 @@ def slow_intake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Eve
     begun, go_on = threading.Event(), threading.Event()
     place_order = intake.place
 
-    def slowly(*args: Any) -> Any:
+    async def slowly(*args: Any) -> Any:
         begun.set()
-        assert go_on.wait(5)
-        return place_order(*args)
+        assert await asyncio.to_thread(go_on.wait, 5)
+        return await place_order(*args)
 
     monkeypatch.setattr("orders.intake.place", slowly)
     yield begun, go_on

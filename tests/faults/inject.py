@@ -90,17 +90,13 @@ def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 
 
 def wrap_web() -> None:
-    from orders import hints, lifecycle, placement  # noqa: PLC0415
-
-    @around(placement, "place_orders")
-    def place_orders(original: Any, requests: Any) -> Any:
-        _here.placing = requests[0].client_order_id
-        return original(requests)
+    from orders import hints, lifecycle  # noqa: PLC0415
 
     @around(lifecycle, "announce")
     def announce(original: Any, event: Any, **rest: Any) -> None:
         if event.seq == 1:
-            reach("stored", getattr(_here, "placing", None))
+            _here.placing = event.data.get("clientOrderId")
+            reach("stored", _here.placing)
         elif event.status == "confirmed":
             reach("before-doorbell", _here.order.client_order_id)
         original(event, **rest)

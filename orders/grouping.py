@@ -1,0 +1,82 @@
+"""Calls that come in while one of their kind is under way are made together, as the next one."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from orders.problems import DATABASE_AWAY
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST = 100
+# Whoever has waited so long for a call that failed is not made to wait for another one: that may
+# fail as late (dex.postgres.ANSWER_SECONDS), and a refusal is promised within 3 s.
+PATIENCE_SECONDS = 0.4
+
+
+@dataclass(eq=False, slots=True)
+class Waiting(Generic[T, R]):
+    item: T
+    since: float
+    answer: "asyncio.Future[R]"
+
+
+class Grouped(Generic[T, R]):
+    """An async call for one item, around a blocking call for several.
+
+    One call is made at a time, in a thread; there is no timer. Whoever stops waiting is left out,
+    if the call has not begun, and leaves the others as they are.
+    """
+
+    def __init__(self, call: Callable[[list[T]], list[R]]) -> None:
+        self.call = call
+        self.waiting: list[Waiting[T, R]] = []
+        self.running: asyncio.Task[None] | None = None
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=call.__name__)
+
+    async def __call__(self, item: T) -> R:
+        """Raises what the call raises."""
+        loop = asyncio.get_running_loop()
+        waiting = Waiting[T, R](item, loop.time(), loop.create_future())
+        self.waiting.append(waiting)
+        if self.running is None:
+            self.running = loop.create_task(self.run())
+        return await waiting.answer
+
+    async def run(self) -> None:
+        try:
+            while self.waiting:
+                group, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
+                await self.answer([each for each in group if not each.answer.done()])
+        finally:
+            self.running = None
+
+    async def answer(self, group: list[Waiting[T, R]]) -> None:
+        loop = asyncio.get_running_loop()
+        items = [each.item for each in group]
+        try:
+            answers = await loop.run_in_executor(self.thread, self.call, items)
+            answered = list(zip(group, answers, strict=True))
+        except Exception as error:
+            if isinstance(error, DATABASE_AWAY):
+                group += self.impatient(loop.time())
+            for each in group:
+                refuse(each.answer, error)
+        else:
+            for each, answer in answered:
+                if not each.answer.done():
+                    each.answer.set_result(answer)
+
+    def impatient(self, now: float) -> list[Waiting[T, R]]:
+        """Takes them out of those that wait."""
+        gone = [each for each in self.waiting if now - each.since > PATIENCE_SECONDS]
+        self.waiting = self.waiting[len(gone) :]
+        return gone
+
+
+def refuse(answer: "asyncio.Future[R]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

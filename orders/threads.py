@@ -1,0 +1,20 @@
+"""Where coroutines make calls that wait for PostgreSQL or Redis."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Started as they are needed. While a server is silent each is held by one call for up to 2.5 s, and
+# the others are to hear of it no later than that.
+_threads = ThreadPoolExecutor(max_workers=128, thread_name_prefix="calls")
+
+
+async def in_thread(call: Callable[..., T], *args: object) -> T:
+    """With the caller's context: log lines have the id of its request."""
+    run = partial(contextvars.copy_context().run, call, *args)
+    return await asyncio.get_running_loop().run_in_executor(_threads, run)

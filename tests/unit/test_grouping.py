@@ -1,0 +1,120 @@
+"""Calls of one moment are made together: who is answered with what, and who is not made to wait."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from orders import grouping
+from orders.grouping import Grouped
+
+
+class Call:
+    """Doubles numbers, when it is let go; keeps the groups it was called with."""
+
+    __name__ = "call"
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.go_on = threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.groups.append(items)
+        assert self.go_on.wait(5)
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return [2 * item for item in items]
+
+
+@pytest.fixture
+def call() -> Iterator[Call]:
+    call = Call()
+    yield call
+    call.go_on.set()
+
+
+async def begin(grouped: "Grouped[int, int]", *items: int) -> "list[asyncio.Task[int]]":
+    async def one(item: int) -> int:
+        return await grouped(item)
+
+    tasks = [asyncio.create_task(one(item)) for item in items]
+    await asyncio.sleep(0.02)
+    return tasks
+
+
+async def test_what_comes_during_a_call_is_the_next_one_in_order(call: Call) -> None:
+    grouped = Grouped(call)
+
+    tasks = await begin(grouped, 1) + await begin(grouped, 2, 3, 4)
+    call.go_on.set()
+
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
+    assert call.groups == [[1], [2, 3, 4]]
+
+
+async def test_a_group_has_no_more_than_so_many(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "MOST", 2)
+    grouped = Grouped(call)
+    call.go_on.set()
+
+    assert await asyncio.gather(*map(grouped, range(5))) == [0, 2, 4, 6, 8]
+    assert call.groups == [[0, 1], [2, 3], [4]]
+
+
+async def test_whoever_leaves_is_left_out_and_the_others_are_answered(call: Call) -> None:
+    grouped = Grouped(call)
+    called, stays = await begin(grouped, 1, 2)
+    waits, leaves = await begin(grouped, 3, 4)
+
+    called.cancel()
+    leaves.cancel()
+    call.go_on.set()
+
+    assert await asyncio.gather(stays, waits) == [4, 6]
+    assert call.groups == [[1, 2], [3]]
+
+
+async def test_an_error_is_that_of_its_group_alone(call: Call) -> None:
+    grouped = Grouped(call)
+    call.error = psycopg.OperationalError("gone")
+    first = await begin(grouped, 1, 2)
+    second = await begin(grouped, 3)
+    call.go_on.set()
+
+    errors = await asyncio.gather(*first, return_exceptions=True)
+
+    assert [str(error) for error in errors] == ["gone", "gone"]
+    assert await second[0] == 6
+
+
+async def test_whoever_has_waited_long_for_a_database_that_is_away_hears_it(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "PATIENCE_SECONDS", 0.1)
+    grouped = Grouped(call)
+    call.error = psycopg.OperationalError("silent")
+    tasks = await begin(grouped, 1) + await begin(grouped, 2)
+    await asyncio.sleep(0.15)
+    [late] = await begin(grouped, 3)
+    call.go_on.set()
+
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [str(error) for error in errors] == ["silent", "silent"]
+    assert await late == 6
+    assert call.groups == [[1], [3]]
+
+
+async def test_a_call_after_a_pause_is_made(call: Call) -> None:
+    grouped = Grouped(call)
+    call.go_on.set()
+
+    assert await grouped(1) == 2
+    await asyncio.sleep(0.01)
+    assert await grouped(2) == 4
