@@ -16,6 +16,8 @@ from orders.models import Order, Status
 
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
+# Wanted by who takes whatever may run: no order has this id.
+ANY = ""
 
 CLAIM = """
 SELECT (c.claimed).*, c.previous_status
@@ -80,6 +82,11 @@ def renew(order: Order) -> None:
 def release(order: Order) -> bool:
     """Let another worker take over at once; False when one has, or the order has ended."""
     return database.row(RELEASE, {"id": order.id, "fence": order.fence}) is not None
+
+
+def ring_room() -> None:
+    """Tell the dispatcher that there may be room: whoever made it does not use it."""
+    database.rows(f"SELECT {RING_ROOM}", {})
 
 
 def live_swap(order: Order) -> Swap:

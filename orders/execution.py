@@ -64,31 +64,52 @@ class TransactionDied(Exception):
         self.state = state
 
 
-def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Run the next attempt of this order, or of the first that may run where this one may not.
+def execute_order(
+    order_id: str,
+    *,
+    may_go_on: Callable[[], bool] = lambda: True,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Run the next attempt of this order, and then of whatever may run, until nothing may.
 
-    Does nothing when none may. Raises RetryLater when this order is pending again for another
+    Each order is claimed when the one before has left this thread: none waits for another. Before
+    each, `may_go_on` is asked. Raises RetryLater when this order is pending again for another
     attempt.
     """
     if leaving.is_set():
         return  # the dispatcher finds the order for another worker
+    going_on = run_next(order_id, order_id, sleep)
+    while going_on and not leaving.is_set() and may_go_on():
+        going_on = run_next(claims.ANY, order_id, sleep)
+    if going_on:
+        with suppress(psycopg.OperationalError):
+            claims.ring_room()  # this thread does not use the room that it has made
+
+
+def run_next(wanted: str, hinted: str, sleep: Callable[[float], None]) -> bool:
+    """One attempt of this order, or of the first that may run; False when none may, or can.
+
+    Raises RetryLater of the hinted order. Any other's own hint, or the dispatcher, brings it back.
+    """
     order = None
     with ExitStack() as log_lines:
         try:
-            order = claims.claim(order_id)
-            if order is not None:
-                log_lines.enter_context(requestid.logged(order.request_id))
-                attempt(order, exchange(), sleep)
+            order = claims.claim(wanted)
+            if order is None:
+                return False
+            log_lines.enter_context(requestid.logged(order.request_id))
+            attempt(order, exchange(), sleep)
         except RetryLater:
-            if order is not None and order.id == order_id:
+            if order is not None and order.id == hinted:
                 raise
-            # Another order's: its own hint, or the dispatcher, brings it back.
         except ClaimLost as lost:
-            log.info("claim.lost", order_id=order_id, reason=str(lost))
+            log.info("claim.lost", reason=str(lost))
         except (HandedOver, psycopg.OperationalError) as reason:
-            log.warning("execution.broken_off", order_id=order_id, reason=str(reason).strip())
+            log.warning("execution.broken_off", order_id=wanted, reason=str(reason).strip())
             if order is not None:
                 hand_over(order, sleep)
+            return False
+    return True
 
 
 def hand_over(order: Order, sleep: Callable[[float], None]) -> None:

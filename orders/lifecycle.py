@@ -17,7 +17,7 @@ from orders.models import Swap as SwapRow
 
 log = structlog.get_logger(__name__)
 
-# Rung by whoever frees a place while others wait for one; the dispatcher listens.
+# Rung by whoever frees a place and does not use it while others wait; the dispatcher listens.
 ROOM_CHANNEL = "orders_room"
 
 UPDATE = """o AS (
@@ -174,7 +174,7 @@ def statement(
         steps.append(measures.RETRIED)
     if suspect and to != Status.BUILDING:
         notified = f", {RING_ROOM} AS notified"  # the next suspect may run
-    elif current in IN_EXECUTION and to not in IN_EXECUTION:
+    elif retrying:
         notified = f", {RING_ROOM_IF_WAITING} AS notified"
     else:
         notified = ""
