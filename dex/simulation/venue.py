@@ -1,7 +1,7 @@
 """Everything the simulated venues have in common."""
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,7 +71,10 @@ class SimulatedVenue(Venue, ABC):
         self.tools.simulation.chain.send(swap.transaction)
 
     def status(self, swap: Swap) -> SwapState:
-        return self.tools.simulation.chain.status(swap)
+        return self.statuses([swap])[0]
+
+    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+        return self.tools.simulation.chain.statuses(swaps)
 
     def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:
         program = self.tools.simulation.programs[leg.venue]

@@ -1,6 +1,7 @@
 """What every venue can do, simulated or live."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,3 +50,7 @@ class Venue(ABC):
     @abstractmethod
     def status(self, swap: Swap) -> SwapState:
         """What became of the transaction. Raises VenueUnavailable."""
+
+    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+        """What became of each. A venue that answers for many at once overrides this."""
+        return [self.status(swap) for swap in swaps]
