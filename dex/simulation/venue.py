@@ -42,6 +42,10 @@ class SimulatedVenue(Venue, ABC):
 
     programs: ClassVar[tuple[Program, ...]]
 
+    @property
+    def answers_at_once(self) -> bool:
+        return self.tools.simulation.quote_latency_ms == 0
+
     def quote(self, request: SwapRequest) -> Quote:
         simulation = self.tools.simulation
         if simulation.quote_latency_ms > 0:

@@ -28,6 +28,11 @@ class Venue(ABC):
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether quote() never waits for anything, so that no timeout is needed for it."""
+        return False
+
     @abstractmethod
     def quote(self, request: SwapRequest) -> Quote:
         """What the venue would return now.
