@@ -4,24 +4,29 @@ The claim is one call of the function `orders_claim` in PostgreSQL (migration 00
 is stopped in the middle of it holds no lock.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
 from dex.types import Swap
-from orders import database, requestid
+from orders import database, measures, requestid
+from orders.database import Row
 from orders.events import Event
 from orders.lifecycle import RING_ROOM, ClaimLost, announce
 from orders.models import Order, Status
+from orders.together import Together
 
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
 # Wanted by who takes whatever may run: no order has this id.
 ANY = ""
 
+# For each that is wanted one order, as long as there are any.
 CLAIM = """
-SELECT (c.claimed).*, c.previous_status
-FROM orders_claim(%(id)s, %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
+SELECT w.n, (c.claimed).*, c.previous_status
+FROM unnest(%(wanted)s::text[]) WITH ORDINALITY AS w (id, n), LATERAL orders_claim(
+    w.id, %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
 """
 RENEW = """
 UPDATE orders_order
@@ -51,12 +56,12 @@ def claim(order_id: str) -> Order | None:
     Where this order may not run, but another may, it is the first of those: a hint is never wasted.
     A pending or abandoned order is `routing` afterwards; one abandoned in `submitted` stays there.
     """
-    found = database.row(CLAIM, {"id": order_id, **limits(), "lease": settings.ORDER_LEASE_SECONDS})
+    found = _claim(order_id)
     if found is None:
         return None
-    previous = found.pop("previous_status")
     order = Order.of_row(found)
     if order.status == Status.ROUTING:
+        previous = found["previous_status"]
         started = Event(
             order_id=order.id,
             owner_id=order.owner_id,
@@ -67,9 +72,23 @@ def claim(order_id: str) -> Order | None:
             created_at=order.updated_at,
             data={},
         )
+        if order.seq == 2:
+            measures.queued(order)
         with requestid.logged(order.request_id):
             announce(started)
     return order
+
+
+def write(wanted: Sequence[str]) -> list[Row | None]:
+    """Claim for each in one transaction: all wait for the fleet's lock once."""
+    found = database.rows(
+        CLAIM, {"wanted": list(wanted), **limits(), "lease": settings.ORDER_LEASE_SECONDS}
+    )
+    rows = {row["n"]: row for row in found}
+    return [rows.get(n) for n in range(1, len(wanted) + 1)]
+
+
+_claim: Together[str, Row | None] = Together(write)
 
 
 def renew(order: Order) -> None:
