@@ -1,6 +1,6 @@
 """Who may work on an order: claim, lease, fence, and the limits of the whole fleet.
 
-The claim is one call of the function `orders_claim` in PostgreSQL (migration 0002): a worker that
+The claim is one call of the function `orders_claim` in PostgreSQL (migration 0012): a worker that
 is stopped in the middle of it holds no lock.
 """
 
@@ -22,11 +22,9 @@ MOST_HINTS = 200
 # Wanted by who takes whatever may run: no order has this id.
 ANY = ""
 
-# For each that is wanted one order, as long as there are any.
 CLAIM = """
-SELECT w.n, (c.claimed).*, c.previous_status
-FROM unnest(%(wanted)s::text[]) WITH ORDINALITY AS w (id, n), LATERAL orders_claim(
-    w.id, %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
+SELECT (c.claimed).*, c.previous_status FROM orders_claim(
+    %(wanted)s::text[], %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
 """
 RENEW = """
 UPDATE orders_order
@@ -84,8 +82,10 @@ def write(wanted: Sequence[str]) -> list[Row | None]:
     found = database.rows(
         CLAIM, {"wanted": list(wanted), **limits(), "lease": settings.ORDER_LEASE_SECONDS}
     )
-    rows = {row["n"]: row for row in found}
-    return [rows.get(n) for n in range(1, len(wanted) + 1)]
+    rows = {row["id"]: row for row in found}
+    named = [rows.pop(order_id, None) for order_id in wanted]
+    others = iter(rows.values())
+    return [row or next(others, None) for row in named]
 
 
 _claim: Together[str, Row | None] = Together(write)
