@@ -32,19 +32,6 @@ KEPT = (
     "venue, expected_amount_out, min_amount_out, amount_out, fee, fee_token, price_impact, "
     "tx_hash, failure_code, failure_message"
 )
-UPDATE = f"""
-UPDATE orders_order o
-SET status = m.to, seq = o.seq + 1, updated_at = now(),
-    lease_until = CASE WHEN m.to = ANY(%(in_execution)s)
-        THEN now() + make_interval(secs => %(lease)s) END,
-    completed_at = CASE WHEN m.to = ANY(%(terminal)s) THEN now() END,
-    takeovers = CASE WHEN m.to = 'submitted' THEN 0 ELSE o.takeovers END,
-    attempt = o.attempt + CASE WHEN m.retry_in IS NULL THEN 0 ELSE 1 END,
-    next_attempt_at = CASE WHEN m.retry_in IS NULL THEN o.next_attempt_at
-        ELSE now() + make_interval(secs => m.retry_in) END,
-    ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
-FROM m WHERE o.id = m.id AND o.fence = m.fence AND o.status = m.from
-"""
 # Many moves, each made or not on its own; a row for each that was made.
 MOVE = f"""
 WITH m AS (
@@ -52,7 +39,17 @@ WITH m AS (
         id text, fence int, "from" text, "to" text, data jsonb, changes jsonb, retry_in float8,
         signature text, swap_venue text, transaction text, last_valid bigint, rings boolean)
 ), o AS (
-    {UPDATE}
+    UPDATE orders_order o
+    SET status = m.to, seq = o.seq + 1, updated_at = now(),
+        lease_until = CASE WHEN m.to = ANY(%(in_execution)s)
+            THEN now() + make_interval(secs => %(lease)s) END,
+        completed_at = CASE WHEN m.to = ANY(%(terminal)s) THEN now() END,
+        takeovers = CASE WHEN m.to = 'submitted' THEN 0 ELSE o.takeovers END,
+        attempt = o.attempt + CASE WHEN m.retry_in IS NULL THEN 0 ELSE 1 END,
+        next_attempt_at = CASE WHEN m.retry_in IS NULL THEN o.next_attempt_at
+            ELSE now() + make_interval(secs => m.retry_in) END,
+        ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
+    FROM m WHERE o.id = m.id AND o.fence = m.fence AND o.status = m.from
     RETURNING o.id, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature, m.swap_venue,
         m.transaction, m.last_valid, m.rings,
         CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
@@ -144,21 +141,22 @@ def advance(
 def write(moves: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
     """Make the moves in one transaction: for each its row, or what kept it from being made."""
     try:
-        found = database.rows(
-            MOVE,
-            {
-                "moves": Jsonb(moves, dumps=partial(json.dumps, default=str)),
-                "lease": settings.ORDER_LEASE_SECONDS,
-                "in_execution": list(IN_EXECUTION),
-                "terminal": list(TERMINAL),
-            },
-        )
+        found = database.rows(MOVE, parameters(moves))
     except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         if len(moves) == 1:
             return [error]
         return [written for move in moves for written in write([move])]  # the others are sound
     rows = {row["id"]: row for row in found}
     return [rows.get(move["id"]) or lost(move) for move in moves]
+
+
+def parameters(moves: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "moves": Jsonb(moves, dumps=partial(json.dumps, default=str)),
+        "lease": settings.ORDER_LEASE_SECONDS,
+        "in_execution": list(IN_EXECUTION),
+        "terminal": list(TERMINAL),
+    }
 
 
 def lost(move: dict[str, Any]) -> ClaimLost:

@@ -281,8 +281,8 @@ def test_a_deadline_that_passes_while_building_stops_the_send(
 
     def claim_then_late(wanted: str) -> Any:
         order = claim(wanted)
-        assert order is not None
-        order.deadline_at = database.now()
+        if order is not None:
+            order.deadline_at = database.now()
         return order
 
     monkeypatch.setattr(claims, "claim", claim_then_late)
