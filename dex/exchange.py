@@ -16,6 +16,7 @@ from dex.simulation.venue import Simulation
 from dex.types import Route, Strategy, Swap, SwapRequest, SwapState
 from dex.venues.base import Tools, Venue
 from dex.venues.registry import SIMULATED, VENUES, program_of
+from dex.watch import Watch, Watcher
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +77,9 @@ class Exchange:
         self._router = router
         self._prepare = prepare
         self._on_close = on_close
+        self._watchers = {
+            venue.name: Watcher(venue.statuses, venue.name) for venue in venues.values()
+        }
 
     def prepare(self) -> None:
         """Load the key now, and not with the first order. Raises KeypairFileError."""
@@ -98,6 +102,10 @@ class Exchange:
     def status(self, swap: Swap) -> SwapState:
         """Raises VenueUnavailable."""
         return self._venue_of(swap).status(swap)
+
+    def watch(self, swap: Swap) -> Watch:
+        """Wait for what becomes of it; all that wait for a venue are one question."""
+        return self._watchers[self._venue_of(swap).name].watch(swap)
 
     def _venue_of(self, swap: Swap) -> Venue:
         """The one that has built it: that of the first leg."""

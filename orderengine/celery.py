@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from celery import Celery
@@ -24,6 +25,18 @@ app.autodiscover_tasks()
 RECONNECT_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
 
 
+class Bucket(TokenBucket):
+    """Tokens that threads may take, which kombu's may not."""
+
+    def __init__(self, fill_rate: float, capacity: int) -> None:
+        super().__init__(fill_rate, capacity)
+        self._lock = Lock()
+
+    def can_consume(self, tokens: int = 1) -> bool:
+        with self._lock:
+            return bool(super().can_consume(tokens))
+
+
 class WorkerConsumer(Consumer):
     """Celery's consumer, with two habits mended.
 
@@ -39,7 +52,10 @@ class WorkerConsumer(Consumer):
 
     def bucket_for_task(self, type: Any) -> TokenBucket | None:
         bucket = super().bucket_for_task(type)
-        return bucket and TokenBucket(bucket.fill_rate, capacity=max(1, int(bucket.fill_rate)))
+        if bucket is not None:
+            bucket = Bucket(bucket.fill_rate, capacity=max(1, int(bucket.fill_rate)))
+        type.bucket = bucket  # a task that goes on without a message pays as well
+        return bucket
 
     def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:
         bucket.add((request, tokens))

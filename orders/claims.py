@@ -1,25 +1,30 @@
 """Who may work on an order: claim, lease, fence, and the limits of the whole fleet.
 
-The claim is one call of the function `orders_claim` in PostgreSQL (migration 0002): a worker that
+The claim is one call of the function `orders_claim` in PostgreSQL (migration 0012): a worker that
 is stopped in the middle of it holds no lock.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
 from dex.types import Swap
-from orders import database, requestid
+from orders import database, measures, requestid
+from orders.database import Row
 from orders.events import Event
 from orders.lifecycle import RING_ROOM, ClaimLost, announce
 from orders.models import Order, Status
+from orders.together import Together
 
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
+# Wanted by who takes whatever may run: no order has this id.
+ANY = ""
 
 CLAIM = """
-SELECT (c.claimed).*, c.previous_status
-FROM orders_claim(%(id)s, %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
+SELECT (c.claimed).*, c.previous_status FROM orders_claim(
+    %(wanted)s::text[], %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
 """
 RENEW = """
 UPDATE orders_order
@@ -49,12 +54,12 @@ def claim(order_id: str) -> Order | None:
     Where this order may not run, but another may, it is the first of those: a hint is never wasted.
     A pending or abandoned order is `routing` afterwards; one abandoned in `submitted` stays there.
     """
-    found = database.row(CLAIM, {"id": order_id, **limits(), "lease": settings.ORDER_LEASE_SECONDS})
+    found = _claim(order_id)
     if found is None:
         return None
-    previous = found.pop("previous_status")
     order = Order.of_row(found)
     if order.status == Status.ROUTING:
+        previous = found["previous_status"]
         started = Event(
             order_id=order.id,
             owner_id=order.owner_id,
@@ -65,9 +70,25 @@ def claim(order_id: str) -> Order | None:
             created_at=order.updated_at,
             data={},
         )
+        if order.seq == 2:
+            measures.queued(order)
         with requestid.logged(order.request_id):
             announce(started)
     return order
+
+
+def write(wanted: Sequence[str]) -> list[Row | None]:
+    """Claim for each in one transaction: all wait for the fleet's lock once."""
+    found = database.rows(
+        CLAIM, {"wanted": list(wanted), **limits(), "lease": settings.ORDER_LEASE_SECONDS}
+    )
+    rows = {row["id"]: row for row in found}
+    named = [rows.pop(order_id, None) for order_id in wanted]
+    others = iter(rows.values())
+    return [row or next(others, None) for row in named]
+
+
+_claim: Together[str, Row | None] = Together(write)
 
 
 def renew(order: Order) -> None:
@@ -80,6 +101,11 @@ def renew(order: Order) -> None:
 def release(order: Order) -> bool:
     """Let another worker take over at once; False when one has, or the order has ended."""
     return database.row(RELEASE, {"id": order.id, "fence": order.fence}) is not None
+
+
+def ring_room() -> None:
+    """Tell the dispatcher that there may be room: whoever made it does not use it."""
+    database.rows(f"SELECT {RING_ROOM}", {})
 
 
 def live_swap(order: Order) -> Swap:

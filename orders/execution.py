@@ -5,10 +5,9 @@ dispatcher brings the order back.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from itertools import chain, repeat
 from threading import Event, Timer
 from typing import Any
 
@@ -20,6 +19,7 @@ from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
+from dex.watch import Watch
 from orders import claims, database, render, requestid
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, advance, fail
@@ -28,9 +28,8 @@ from orders.once import once
 
 log = structlog.get_logger(__name__)
 
-# Seconds between questions to the chain: a fill that is there at once is seen at once.
-POLL_SECONDS = (0.02,)
-POLL_SECONDS_THEN = 0.05
+# Whoever waits for the chain looks up so often: at its lease, and whether it has to leave.
+LOOK_UP_SECONDS = 0.5
 # What a worker that was told to stop has not brought to an end by then, it hands over.
 HAND_OVER_SECONDS = 5.0
 # After the database was away: how often, and how many seconds apart, a worker tries to hand over.
@@ -64,31 +63,52 @@ class TransactionDied(Exception):
         self.state = state
 
 
-def execute_order(order_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Run the next attempt of this order, or of the first that may run where this one may not.
+def execute_order(
+    order_id: str,
+    *,
+    may_go_on: Callable[[], bool] = lambda: True,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Run the next attempt of this order, and then of whatever may run, until nothing may.
 
-    Does nothing when none may. Raises RetryLater when this order is pending again for another
+    Each order is claimed when the one before has left this thread: none waits for another. Before
+    each, `may_go_on` is asked. Raises RetryLater when this order is pending again for another
     attempt.
     """
     if leaving.is_set():
         return  # the dispatcher finds the order for another worker
+    going_on = run_next(order_id, order_id, sleep)
+    while going_on and not leaving.is_set() and may_go_on():
+        going_on = run_next(claims.ANY, order_id, sleep)
+    if going_on:
+        with suppress(psycopg.OperationalError):
+            claims.ring_room()  # this thread does not use the room that it has made
+
+
+def run_next(wanted: str, hinted: str, sleep: Callable[[float], None]) -> bool:
+    """One attempt of this order, or of the first that may run; False when none may, or can.
+
+    Raises RetryLater of the hinted order. Any other's own hint, or the dispatcher, brings it back.
+    """
     order = None
     with ExitStack() as log_lines:
         try:
-            order = claims.claim(order_id)
-            if order is not None:
-                log_lines.enter_context(requestid.logged(order.request_id))
-                attempt(order, exchange(), sleep)
+            order = claims.claim(wanted)
+            if order is None:
+                return False
+            log_lines.enter_context(requestid.logged(order.request_id))
+            attempt(order, exchange())
         except RetryLater:
-            if order is not None and order.id == order_id:
+            if order is not None and order.id == hinted:
                 raise
-            # Another order's: its own hint, or the dispatcher, brings it back.
         except ClaimLost as lost:
-            log.info("claim.lost", order_id=order_id, reason=str(lost))
+            log.info("claim.lost", reason=str(lost))
         except (HandedOver, psycopg.OperationalError) as reason:
-            log.warning("execution.broken_off", order_id=order_id, reason=str(reason).strip())
+            log.warning("execution.broken_off", order_id=wanted, reason=str(reason).strip())
             if order is not None:
                 hand_over(order, sleep)
+            return False
+    return True
 
 
 def hand_over(order: Order, sleep: Callable[[float], None]) -> None:
@@ -114,13 +134,13 @@ def leave() -> None:
     patience.start()
 
 
-def attempt(order: Order, exchange: Exchange, sleep: Callable[[float], None]) -> None:
+def attempt(order: Order, exchange: Exchange) -> None:
     try:
         if order.status == Status.SUBMITTED:
             swap = claims.live_swap(order)
         else:
             swap = submit(order, exchange)
-        confirm(order, await_landing(order, swap, exchange, sleep))
+        confirm(order, await_landing(order, swap, exchange))
     except (VenueUnavailable, SlippageExceeded) as error:
         try_again(order, error.code, error.detail)
     except TransactionDied as died:
@@ -168,39 +188,32 @@ def send(order: Order, swap: Swap, exchange: Exchange) -> None:
         log.warning("send.unanswered", order_id=order.id, tx_hash=swap.signature, error=str(error))
 
 
-def await_landing(
-    order: Order, swap: Swap, exchange: Exchange, sleep: Callable[[float], None]
-) -> SwapState:
+def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
     """Ask until the chain has decided; send the same bytes again while it has not seen them.
 
     Raises TransactionDied, ClaimLost, HandedOver.
     """
     renewed = time.monotonic()
-    for pause in pauses():
-        state = ask(order, swap, exchange)
-        if state.status is SwapStatus.LANDED:
-            return state
-        if state.status in {SwapStatus.FAILED, SwapStatus.EXPIRED}:
-            raise TransactionDied(state)
-        if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
-            claims.renew(order)
-            renewed = time.monotonic()
-        if state.status is SwapStatus.UNKNOWN and not is_late(order):
-            send(order, swap, exchange)
-        if gone.is_set():
-            raise HandedOver("this worker was told to stop")
-        sleep(pause)
-    raise AssertionError("pauses() has no end")
+    with exchange.watch(swap) as watch:
+        while True:
+            state = next_state(order, watch)
+            if state.status is SwapStatus.LANDED:
+                return state
+            if state.status in {SwapStatus.FAILED, SwapStatus.EXPIRED}:
+                raise TransactionDied(state)
+            if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
+                claims.renew(order)
+                renewed = time.monotonic()
+            if state.status is SwapStatus.UNKNOWN and not is_late(order):
+                send(order, swap, exchange)
+            if gone.is_set():
+                raise HandedOver("this worker was told to stop")
 
 
-def pauses() -> Iterator[float]:
-    return chain(POLL_SECONDS, repeat(POLL_SECONDS_THEN))
-
-
-def ask(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
+def next_state(order: Order, watch: Watch) -> SwapState:
     """What the chain says; a venue that does not answer leaves it pending."""
     try:
-        return exchange.status(swap)
+        return watch.next_state(LOOK_UP_SECONDS)
     except VenueUnavailable as error:
         log.warning("status.unanswered", order_id=order.id, error=str(error))
         return SwapState(status=SwapStatus.PENDING)

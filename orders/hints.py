@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from collections.abc import Iterable
 
 import redis
 import structlog
@@ -10,16 +11,15 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from orders import claims
 from orders.once import once
 from orders.tasks import execute_order
 
 log = structlog.get_logger(__name__)
 
-# Hints that may wait for Redis; more are dropped, the dispatcher finds the orders.
+# Orders that may wait for their hint; more are left to the dispatcher.
 BACKLOG = 1000
-# So many in Redis keep every worker busy until the dispatcher looks: whatever order a hint names,
-# one that may run starts. Beyond them Redis would grow with a queue that workers cannot shorten.
-ENOUGH = 200
+# Hints in Redis are counted so often. What was sent since is known without.
 LOOK_SECONDS = 0.2
 
 
@@ -41,10 +41,26 @@ def waiting() -> int:
 
 def send_soon(order_id: str) -> None:
     """Publish from a thread of its own: whoever answers a client does not wait for Redis."""
-    try:
-        _backlog().put_nowait(order_id)
-    except queue.Full:
-        log.warning("hint.dropped", order_id=order_id)
+    send_soon_many((order_id,))
+
+
+def send_soon_many(order_ids: Iterable[str]) -> None:
+    """One call for what one commit has stored, the oldest first."""
+    backlog = _backlog()
+    for order_id in order_ids:
+        try:
+            backlog.put_nowait(order_id)
+        except queue.Full:
+            log.debug("hint.left_out", order_id=order_id)
+            return
+
+
+def enough() -> int:
+    """So many hints start all that may run at once: whatever order one names, the first starts.
+
+    Beyond them Redis would grow with a queue that workers cannot shorten.
+    """
+    return settings.QUEUE_CONCURRENCY or claims.MOST_HINTS
 
 
 @once
@@ -66,21 +82,22 @@ def _backlog() -> queue.Queue[str]:
 
 
 def _publish(backlog: queue.Queue[str]) -> None:
-    enough, looked_at = False, -LOOK_SECONDS
+    lacking, looked_at = 0, -LOOK_SECONDS
     while True:
         order_id = backlog.get()
         if time.monotonic() - looked_at >= LOOK_SECONDS:
-            enough, looked_at = _enough_waiting(), time.monotonic()
-        if enough:
-            log.debug("hint.left_out", order_id=order_id)
-        else:
+            lacking, looked_at = _lacking(), time.monotonic()
+        if lacking > 0:
+            lacking -= 1
             send(order_id)
+        else:
+            log.debug("hint.left_out", order_id=order_id)
 
 
-def _enough_waiting() -> bool:
-    """Whether Redis holds all the hints it needs; no when it does not say."""
+def _lacking() -> int:
+    """How many more hints Redis can use; all, when it does not say."""
     try:
-        return waiting() > ENOUGH
+        return enough() - waiting()
     except Exception as error:  # whatever Redis does, this thread goes on
         log.debug("hint.redis_away", error=str(error))
-        return False
+        return enough()

@@ -1,11 +1,16 @@
-"""The writer of status and events: one compare-and-set statement for each move.
+"""The writer of status and events: each move is one compare-and-set, alone or with others.
 
 `claims.py` writes the one move that the fleet's limits guard, the start. Both are refused by the
 database if `models.TRANSITIONS` does not have them.
 """
 
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import psycopg
 import structlog
 from django.conf import settings
 from psycopg.types.json import Jsonb
@@ -13,41 +18,65 @@ from psycopg.types.json import Jsonb
 from dex.types import Swap
 from orders import database, events, measures
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status
-from orders.models import Swap as SwapRow
+from orders.together import Together
 
 log = structlog.get_logger(__name__)
 
-# Rung by whoever frees a place while others wait for one; the dispatcher listens.
+# Rung by whoever frees a place and does not use it while others wait; the dispatcher listens.
 ROOM_CHANNEL = "orders_room"
 
-UPDATE = """o AS (
-    UPDATE orders_order SET status = %(to)s, seq = seq + 1, updated_at = now(), {sets}
-    WHERE id = %(id)s AND fence = %(fence)s AND status = %(from)s
-    RETURNING id, seq, attempt, next_attempt_at, created_at, updated_at
-)"""
-EVENT = """e AS (
+RING_ROOM = f"pg_notify('{ROOM_CHANNEL}', '')"
+
+# The columns that a move may change beside those that every move does.
+KEPT = (
+    "venue, expected_amount_out, min_amount_out, amount_out, fee, fee_token, price_impact, "
+    "tx_hash, failure_code, failure_message"
+)
+# Many moves, each made or not on its own; a row for each that was made.
+MOVE = f"""
+WITH m AS (
+    SELECT * FROM jsonb_to_recordset(%(moves)s) AS m(
+        id text, fence int, "from" text, "to" text, data jsonb, changes jsonb, retry_in float8,
+        signature text, swap_venue text, transaction text, last_valid bigint, rings boolean)
+), o AS (
+    UPDATE orders_order o
+    SET status = m.to, seq = o.seq + 1, updated_at = now(),
+        lease_until = CASE WHEN m.to = ANY(%(in_execution)s)
+            THEN now() + make_interval(secs => %(lease)s) END,
+        completed_at = CASE WHEN m.to = ANY(%(terminal)s) THEN now() END,
+        takeovers = CASE WHEN m.to = 'submitted' THEN 0 ELSE o.takeovers END,
+        attempt = o.attempt + CASE WHEN m.retry_in IS NULL THEN 0 ELSE 1 END,
+        next_attempt_at = CASE WHEN m.retry_in IS NULL THEN o.next_attempt_at
+            ELSE now() + make_interval(secs => m.retry_in) END,
+        ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
+    FROM m WHERE o.id = m.id AND o.fence = m.fence AND o.status = m.from
+    RETURNING o.id, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature, m.swap_venue,
+        m.transaction, m.last_valid, m.rings,
+        CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
+            to_char(o.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        END AS data
+), e AS (
     INSERT INTO orders_orderevent
         (order_id, seq, status, previous_status, attempt, created_at, data)
-    SELECT id, seq, %(to)s, %(from)s, attempt, updated_at, {data} FROM o
-    RETURNING seq, attempt, created_at, data
-)"""
-RETRY_DATA = """%(data)s::jsonb || jsonb_build_object('retryAt',
-    to_char(next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))"""
-STORE_SWAP = """s AS (
+    SELECT id, seq, "to", "from", attempt, updated_at, data FROM o
+), stored AS (
     INSERT INTO orders_swap
         (signature, order_id, attempt, venue, transaction, last_valid_block_height)
-    SELECT %(signature)s, id, attempt, %(swap_venue)s, %(transaction)s, %(last_valid)s FROM o
-)"""
-SETTLE_SWAP = """s AS (
-    UPDATE orders_swap SET state = '{state}' FROM o WHERE order_id = o.id AND state = 'live'
-)"""
-TALLY = """t AS (
-    INSERT INTO orders_tally (kind, shard, count) SELECT '{kind}', pg_backend_pid() %% 16, 1 FROM o
-    ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + 1
-)"""
-RING_ROOM = f"pg_notify('{ROOM_CHANNEL}', '')"
-RING_ROOM_IF_WAITING = f"""CASE WHEN EXISTS (SELECT FROM orders_order WHERE status = 'pending')
-    THEN {RING_ROOM} END"""
+    SELECT signature, id, attempt, swap_venue, decode(transaction, 'base64'), last_valid
+    FROM o WHERE signature IS NOT NULL
+), settled AS (
+    UPDATE orders_swap SET state = CASE WHEN o.to = 'confirmed' THEN 'landed' ELSE 'dead' END
+    FROM o WHERE o.from = 'submitted' AND order_id = o.id AND state = 'live'
+), counted AS (
+    INSERT INTO orders_tally (kind, shard, count)
+    SELECT "to", pg_backend_pid() %% 16, count(*) FROM o WHERE "to" = ANY(%(terminal)s)
+    GROUP BY "to" ORDER BY "to"
+    ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
+)
+SELECT id, seq, attempt, updated_at, data ->> 'retryAt' AS retry_at,
+       CASE WHEN rings THEN {RING_ROOM} END AS rung
+FROM o
+"""
 
 
 class IllegalTransition(Exception):
@@ -76,41 +105,66 @@ def advance(
     if to not in TRANSITIONS[Status(order.status)]:
         raise IllegalTransition(f"{order.id}: {order.status} -> {to}")
     changes = changes or {}
-    written = database.row(
-        statement(
-            order.status,
-            to,
-            tuple(changes),
-            storing=swap is not None,
-            retrying=retry_in is not None,
-            suspect=order.takeovers > 0,
-        ),
-        {
-            **changes,
-            **(swap_columns(swap) if swap else {}),
-            "id": order.id,
-            "fence": order.fence,
-            "from": order.status,
-            "to": to.value,
-            "data": Jsonb(data),
-            "lease": settings.ORDER_LEASE_SECONDS,
-            "retry_in": retry_in,
-        },
-    )
-    if written is None:
-        raise ClaimLost(f"{order.id}: no longer {order.status} under fence {order.fence}")
-    written.pop("notified", None)
+    move = {
+        "id": order.id,
+        "fence": order.fence,
+        "from": order.status,
+        "to": to.value,
+        "data": data,
+        "changes": changes,
+        **({} if swap is None else swap_columns(swap)),
+        "retry_in": retry_in,
+        # Room that nobody uses yet, or the next suspect may run.
+        "rings": retry_in is not None or (order.takeovers > 0 and to != Status.BUILDING),
+    }
+    written = _write(move)
+    if written["retry_at"]:
+        data = {**data, "retryAt": written["retry_at"]}
     event = events.Event(
         order_id=order.id,
         owner_id=order.owner_id,
+        seq=written["seq"],
         status=to.value,
         previous_status=order.status,
-        **written,
+        attempt=written["attempt"],
+        created_at=written["updated_at"],
+        data=data,
     )
-    for column, value in {**changes, "status": to.value, "seq": event.seq}.items():
+    measures.moved(event, since=order)
+    for column, value in changes.items():
         setattr(order, column, value)
-    order.attempt = event.attempt
+    order.status, order.seq, order.attempt = event.status, event.seq, event.attempt
+    order.updated_at = event.created_at
     announce(event, venue=order.venue)
+
+
+def write(moves: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+    """Make the moves in one transaction: for each its row, or what kept it from being made."""
+    try:
+        found = database.rows(MOVE, parameters(moves))
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
+        if len(moves) == 1:
+            return [error]
+        return [written for move in moves for written in write([move])]  # the others are sound
+    rows = {row["id"]: row for row in found}
+    return [rows.get(move["id"]) or lost(move) for move in moves]
+
+
+def parameters(moves: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "moves": Jsonb(moves, dumps=partial(json.dumps, default=str)),
+        "lease": settings.ORDER_LEASE_SECONDS,
+        "in_execution": list(IN_EXECUTION),
+        "terminal": list(TERMINAL),
+    }
+
+
+def lost(move: dict[str, Any]) -> ClaimLost:
+    return ClaimLost(f"{move['id']}: no longer {move['from']} under fence {move['fence']}")
+
+
+# Moves that threads make at the same moment share a transaction.
+_write: Together[dict[str, Any], dict[str, Any]] = Together(write)
 
 
 def fail(order: Order, code: str, message: str) -> None:
@@ -138,53 +192,10 @@ def announce(event: events.Event, *, venue: str = "") -> None:
     events.publish(event)
 
 
-def statement(
-    current: str,
-    to: Status,
-    columns: tuple[str, ...] = (),
-    *,
-    storing: bool = False,
-    retrying: bool = False,
-    suspect: bool = False,
-) -> str:
-    """The SQL of one move: the order, its event, and what changes with them."""
-    leased = "now() + make_interval(secs => %(lease)s)" if to in IN_EXECUTION else "NULL"
-    sets = [f"lease_until = {leased}", *(f"{column} = %({column})s" for column in columns)]
-    if to in TERMINAL:
-        sets.append("completed_at = now()")
-    if to == Status.SUBMITTED:
-        sets.append("takeovers = 0")
-    if retrying:
-        sets.append("attempt = attempt + 1")
-        sets.append("next_attempt_at = now() + make_interval(secs => %(retry_in)s)")
-    steps = [
-        UPDATE.format(sets=", ".join(sets)),
-        EVENT.format(data=RETRY_DATA if retrying else "%(data)s::jsonb"),
-    ]
-    if storing:
-        steps.append(STORE_SWAP)
-    elif current == Status.SUBMITTED:
-        landed = to == Status.CONFIRMED
-        state = SwapRow.State.LANDED if landed else SwapRow.State.DEAD
-        steps.append(SETTLE_SWAP.format(state=state.value))
-    if to in TERMINAL:
-        steps.append(TALLY.format(kind=to.value))
-        steps.append(measures.CONFIRMED if to == Status.CONFIRMED else measures.ENDED)
-    elif retrying:
-        steps.append(measures.RETRIED)
-    if suspect and to != Status.BUILDING:
-        notified = f", {RING_ROOM} AS notified"  # the next suspect may run
-    elif current in IN_EXECUTION and to not in IN_EXECUTION:
-        notified = f", {RING_ROOM_IF_WAITING} AS notified"
-    else:
-        notified = ""
-    return f"WITH {', '.join(steps)} SELECT e.*{notified} FROM e"
-
-
 def swap_columns(swap: Swap) -> dict[str, Any]:
     return {
         "signature": swap.signature,
-        "transaction": swap.transaction,
+        "transaction": b64encode(swap.transaction).decode(),
         "last_valid": swap.last_valid_block_height,
         "swap_venue": swap.venue,
     }

@@ -1,63 +1,116 @@
 """How long the stages of orders take and how often they are tried again: counts that only grow.
 
-A row for each name, bucket and shard. Times are added in the statement that ends an order, from its
-events; a retry with the move back to pending. So all processes add up, and a restart loses nothing.
+A process counts its own moves and adds them to the rows of `orders_measure` every second: all add
+up, and a restart loses nothing. A kill loses the last second's, never a part of a count: these
+are no promises, and the numbers of orders come from the tally, which counts with the move.
 """
+
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from datetime import datetime
+from math import inf
+
+import psycopg
+import structlog
+from psycopg.types.json import Jsonb
+
+from orders import database
+from orders.events import Event
+from orders.models import Order, Status
+from orders.once import once
+
+log = structlog.get_logger(__name__)
 
 # What a stage of an order is called, by the event that begins it and the one that ends it.
 STAGES = {
-    ("pending", "routing"): "queued",  # until its first start; not the wait before a retry
     ("routing", "building"): "routing",
     ("building", "submitted"): "building",
     ("submitted", "confirmed"): "submitted",
 }
+QUEUED = "queued"  # from placed to its first start; not the wait before a retry
 TOTAL = "total"  # from placed to confirmed
 RETRIES = "retries"
 # Upper bounds of the buckets, in seconds. They may be changed at any time: each row has its own.
 BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+FLUSH_SECONDS = 1.0
 
-_SHARD = "pg_backend_pid() %% 16"
-_CONFLICT = """ON CONFLICT (name, le, shard) DO UPDATE
-    SET count = orders_measure.count + excluded.count,
-        seconds = orders_measure.seconds + excluded.seconds"""
-# A clock that was set back must not make a sum smaller.
-_SECONDS = "greatest(extract(epoch FROM {}), 0)::float8"
-_CASES = " ".join(
-    f"WHEN after.previous_status = '{begins}' AND after.status = '{ends}' THEN '{stage}'"
-    for (begins, ends), stage in STAGES.items()
-)
-_TOOK = _SECONDS.format("after.created_at - before.created_at")
-_STEPS = f"""SELECT CASE {_CASES} END AS name, {_TOOK} AS took
-    FROM (SELECT %(from)s AS previous_status, %(to)s AS status, seq, created_at FROM e
-          UNION ALL
-          SELECT previous_status, status, seq, created_at FROM orders_orderevent
-          WHERE order_id = (SELECT id FROM o)) after
-    JOIN orders_orderevent before
-      ON before.order_id = (SELECT id FROM o) AND before.seq = after.seq - 1
-    WHERE after.previous_status <> 'pending' OR after.seq = 2"""
-_WHOLE = f"SELECT '{TOTAL}', {_SECONDS.format('updated_at - created_at')} FROM o"
+ADD = """
+INSERT INTO orders_measure (name, le, shard, count, seconds)
+SELECT name, le::float8, pg_backend_pid() %% 16, count, seconds
+FROM jsonb_to_recordset(%(counted)s) AS c(name text, le text, count bigint, seconds float8)
+ORDER BY name, le
+ON CONFLICT (name, le, shard) DO UPDATE
+SET count = orders_measure.count + excluded.count,
+    seconds = orders_measure.seconds + excluded.seconds
+RETURNING name
+"""
 
-# Steps of lifecycle's statement, beside its `o` (the order) and `e` (the event).
-TIMES = """m AS (
-    INSERT INTO orders_measure (name, le, shard, count, seconds)
-    SELECT name, le, {shard}, count(*), sum(took)
-    FROM (
-        SELECT name, took, (SELECT coalesce(min(bound), 'Infinity')
-                            FROM unnest(ARRAY{bounds}::float8[]) bound WHERE bound >= took) AS le
-        FROM ({steps}) s WHERE name IS NOT NULL
-    ) timed
-    GROUP BY name, le ORDER BY name, le
-    {conflict}
-)"""
-ENDED = TIMES.format(shard=_SHARD, bounds=list(BOUNDS), steps=_STEPS, conflict=_CONFLICT)
-CONFIRMED = TIMES.format(
-    shard=_SHARD,
-    bounds=list(BOUNDS),
-    steps=f"{_STEPS} UNION ALL {_WHOLE}",
-    conflict=_CONFLICT,
-)
-RETRIED = f"""m AS (
-    INSERT INTO orders_measure (name, le, shard, count, seconds)
-    SELECT '{RETRIES}', 'Infinity', {_SHARD}, 1, 0 FROM o
-    {_CONFLICT}
-)"""
+
+class Counts:
+    """What this process has counted since it last added to the rows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, float], list[float]] = defaultdict(lambda: [0, 0.0])
+
+    def add(self, name: str, le: float, count: int, seconds: float) -> None:
+        with self._lock:
+            counted = self._counts[name, le]
+            counted[0] += count
+            counted[1] += seconds
+
+    def took(self, name: str, begun: datetime, ended: datetime) -> None:
+        # A clock that was set back must not make a sum smaller.
+        seconds = max(0.0, (ended - begun).total_seconds())
+        self.add(name, bound_of(seconds), 1, seconds)
+
+    def flush(self) -> None:
+        """Add to the rows. Keeps what it has while the database is away."""
+        with self._lock:
+            counts, self._counts = self._counts, defaultdict(lambda: [0, 0.0])
+        if not counts:
+            return
+        rows = [
+            {"name": name, "le": str(le), "count": count, "seconds": seconds}
+            for (name, le), (count, seconds) in counts.items()
+        ]
+        try:
+            database.rows(ADD, {"counted": Jsonb(rows)})
+        except psycopg.Error as error:
+            log.debug("measures.kept", error=str(error).strip())
+            for (name, le), (count, seconds) in counts.items():
+                self.add(name, le, int(count), seconds)
+
+    def keep_flushing(self) -> None:
+        while True:
+            time.sleep(FLUSH_SECONDS)
+            self.flush()
+
+
+def bound_of(seconds: float) -> float:
+    at = bisect_left(BOUNDS, seconds)
+    return BOUNDS[at] if at < len(BOUNDS) else inf
+
+
+def queued(order: Order) -> None:
+    """Count the first start of an order."""
+    counts().took(QUEUED, order.created_at, order.updated_at)
+
+
+def moved(event: Event, *, since: Order) -> None:
+    """Count a move. `since` is the order as it was before."""
+    if stage := STAGES.get((event.previous_status, event.status)):
+        counts().took(stage, since.updated_at, event.created_at)
+    if event.status == Status.CONFIRMED:
+        counts().took(TOTAL, since.created_at, event.created_at)
+    if event.attempt > since.attempt:
+        counts().add(RETRIES, inf, 1, 0.0)
+
+
+@once
+def counts() -> Counts:
+    made = Counts()
+    threading.Thread(target=made.keep_flushing, name="measures", daemon=True).start()
+    return made

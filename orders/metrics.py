@@ -161,10 +161,10 @@ def stages(measured: list[dict[str, Any]]) -> Iterator[Metric]:
     yield CounterMetricFamily("orders_retries", "Attempts after the first.", value=retries)
     times = HistogramMetricFamily(
         "orders_stage_seconds",
-        "Time in each stage, of orders that have ended; total is of confirmed ones.",
+        "Time in each stage that orders have gone through; total is of confirmed ones.",
         labels=["stage"],
     )
-    for stage in (*measures.STAGES.values(), measures.TOTAL):
+    for stage in (measures.QUEUED, *measures.STAGES.values(), measures.TOTAL):
         rows = by_name.get(stage, [])
         times.add_metric([stage], buckets(rows), sum(row["seconds"] for row in rows))
     yield times

@@ -3,7 +3,7 @@
 import secrets
 import string
 import time
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any
 
@@ -206,8 +206,12 @@ class Order(models.Model):
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> "Order":
         """From the columns this code knows: a newer release may have added some."""
-        known = {field.attname for field in cls._meta.concrete_fields}
-        return cls(**{name: value for name, value in row.items() if name in known})
+        return cls(**{name: row[name] for name in cls.columns() & row.keys()})
+
+    @classmethod
+    @cache
+    def columns(cls) -> frozenset[str]:
+        return frozenset(field.attname for field in cls._meta.concrete_fields)
 
 
 def legal_moves() -> Q:

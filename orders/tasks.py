@@ -20,7 +20,17 @@ from orders import execution
     max_retries=settings.ORDER_MAX_ATTEMPTS - 1,
 )
 def execute_order(order_id: str) -> None:
-    execution.execute_order(order_id)
+    execution.execute_order(order_id, may_go_on=may_go_on)
+
+
+def may_go_on() -> bool:
+    """Whether the task's rate limit lets this worker start one order more without a message."""
+    bucket = execute_order.bucket
+    return bucket is None or bucket.can_consume(1)
+
+
+# Of Celery's consumer, where the task has a rate limit; orderengine/celery.py sets it.
+execute_order.bucket = None
 
 
 @worker_init.connect

@@ -132,12 +132,31 @@ class StubExchange:
         self.calls.append("send")
         self.sent.append(swap)
 
+    def watch(self, swap: Swap) -> "StubWatch":
+        return StubWatch(self, swap)
+
     def status(self, swap: Swap) -> SwapState:
         self.calls.append("status")
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
             raise state
         return state
+
+
+class StubWatch:
+    """Asks its exchange at each look."""
+
+    def __init__(self, exchange: StubExchange, swap: Swap) -> None:
+        self.exchange, self.swap = exchange, swap
+
+    def next_state(self, seconds: float) -> SwapState:
+        return self.exchange.status(self.swap)
+
+    def __enter__(self) -> "StubWatch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def a_route(request: SwapRequest) -> Route:

@@ -143,7 +143,7 @@ class Engine:
     def claim(self, wanted: str) -> float:
         """How long it takes; undone afterwards."""
         with self.conn.transaction(force_rollback=True):
-            return timed(lambda: self.conn.execute(claims.CLAIM, {**LIMITS, "id": wanted}))
+            return timed(lambda: self.conn.execute(claims.CLAIM, {**LIMITS, "wanted": [wanted]}))
 
     def one(self, statement: str, params: Row | None = None) -> Row:
         found = self.conn.execute(statement, params).fetchone()

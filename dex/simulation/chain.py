@@ -1,7 +1,7 @@
 """The simulated chain: a ledger in PostgreSQL that lands what it is sent, by its own clock."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +79,29 @@ class SimulatedChain:
         if self._rules.loses_reply(transaction):
             raise VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
 
-    def status(self, swap: Swap) -> SwapState:
-        """What became of it, and for good once it is landed, failed or expired.
+    def statuses(self, swaps: Sequence[Swap]) -> list[SwapState]:
+        """What became of each, and for good once it is landed, failed or expired.
 
         A signature that is unknown after its last valid block is recorded as expired, so that a
         send still on its way cannot land any more.
         """
-        row = self._ask(swap)
-        if row[1] is None and row[0] > swap.last_valid_block_height:
-            transaction = decode_transaction(swap.transaction, self._rules.layouts)
-            self._database.fetch_row(BURY, {**self._identity(transaction), **_EXPIRED})
-            row = self._ask(swap)
-        return _state_of(row)
+        return [
+            self._bury(swap)
+            if row[1] is None and row[0] > swap.last_valid_block_height
+            else _state_of(row)
+            for swap, row in zip(swaps, self._ask(swaps), strict=True)
+        ]
 
     def close(self) -> None:
         self._database.close()
 
-    def _ask(self, swap: Swap) -> tuple[Any, ...]:
-        return self._database.fetch_row(ASK, {"signature": swap.signature})
+    def _ask(self, swaps: Sequence[Swap]) -> list[tuple[Any, ...]]:
+        return self._database.fetch_rows(ASK, {"signatures": [swap.signature for swap in swaps]})
+
+    def _bury(self, swap: Swap) -> SwapState:
+        transaction = decode_transaction(swap.transaction, self._rules.layouts)
+        self._database.fetch_row(BURY, {**self._identity(transaction), **_EXPIRED})
+        return _state_of(self._ask([swap])[0])
 
     def _height_of(self, transaction: DecodedTransaction) -> int:
         height = height_of(self._seed, transaction.blockhash)

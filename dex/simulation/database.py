@@ -37,12 +37,14 @@ class Database:
 
     def fetch_row(self, sql: str, values: Mapping[str, object]) -> tuple[Any, ...]:
         """The row of a statement that returns exactly one."""
+        (row,) = self.fetch_rows(sql, values)
+        return row
+
+    def fetch_rows(self, sql: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         pool = self._open_pool()
         try:
             with pool.connection() as connection:
-                row: tuple[Any, ...]
-                (row,) = connection.execute(sql, values).fetchall()
-                return row
+                return connection.execute(sql, values).fetchall()
         except PoolTimeout as error:
             raise VenueUnavailable("QUOTE_UNAVAILABLE", _NO_ANSWER) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:

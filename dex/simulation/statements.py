@@ -14,7 +14,8 @@ clock AS MATERIALIZED (
 RECORD = f"""
 WITH {_CLOCK}, fate AS (
     SELECT now, lands_at, expires_at,
-           %(outcome)s <> 'expired' AND lands_at < expires_at AS in_time
+           %(outcome)s <> 'expired' AND lands_at < expires_at AS in_time,
+           %(outcome)s <> 'expired' AND lands_at < expires_at AND lands_at <= now AS at_once
     FROM block,
          LATERAL (SELECT now + %(latency_ms)s * interval '1 millisecond' AS lands_at,
                          to_timestamp((%(last_height)s + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
@@ -22,13 +23,16 @@ WITH {_CLOCK}, fate AS (
 ), recorded AS (
     INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
                                    sent_at, outcome, settles_at, outcome_amount_out,
-                                   error_code, error)
-    SELECT %(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'pending', %(amount_in)s,
+                                   error_code, error, amount_out, landed_at)
+    SELECT %(signature)s, %(order_id)s, %(attempt)s, %(venue)s,
+           CASE WHEN at_once THEN %(outcome)s ELSE 'pending' END, %(amount_in)s,
            now, CASE WHEN in_time THEN %(outcome)s ELSE 'expired' END,
            CASE WHEN in_time THEN lands_at ELSE expires_at END,
            CASE WHEN in_time THEN %(amount_out)s::numeric END,
            CASE WHEN in_time THEN %(error_code)s ELSE %(expired_code)s END,
-           CASE WHEN in_time THEN %(error)s ELSE %(expired_error)s END
+           CASE WHEN in_time THEN %(error)s ELSE %(expired_error)s END,
+           CASE WHEN at_once THEN %(amount_out)s::numeric END,
+           CASE WHEN at_once AND %(outcome)s = 'landed' THEN lands_at END
     FROM fate
     ON CONFLICT (signature) DO NOTHING
 )
@@ -36,20 +40,23 @@ SELECT EXISTS (SELECT FROM fate)
     OR EXISTS (SELECT FROM chain.transaction WHERE signature = %(signature)s)
 """
 
-# Settles what is due and answers one row: the height, then the transaction or nulls.
-# A statement does not see its own update, so the state is derived from the row as it was.
+# Settles what is due and answers a row for each signature, in order: the height, then the
+# transaction or nulls. A statement does not see its own update, so the state is derived from the
+# row as it was.
 ASK = f"""
 WITH {_CLOCK}, settled AS (
     UPDATE chain.transaction
     SET status = outcome, amount_out = outcome_amount_out,
         landed_at = CASE WHEN outcome = 'landed' THEN settles_at END
     FROM clock
-    WHERE signature = %(signature)s AND status = 'pending' AND settles_at <= now
+    WHERE signature = ANY(%(signatures)s::text[]) AND status = 'pending' AND settles_at <= now
 )
 SELECT height,
        CASE WHEN status = 'pending' AND settles_at <= now THEN outcome ELSE status END,
        amount_in, outcome_amount_out, settles_at, error_code, error
-FROM block LEFT JOIN chain.transaction ON signature = %(signature)s
+FROM block, unnest(%(signatures)s::text[]) WITH ORDINALITY AS asked (signature, n)
+LEFT JOIN chain.transaction USING (signature)
+ORDER BY n
 """
 
 # Takes the signature's place, so that a send still on its way cannot land.

@@ -1,7 +1,7 @@
 """Everything the simulated venues have in common."""
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,6 +42,10 @@ class SimulatedVenue(Venue, ABC):
 
     programs: ClassVar[tuple[Program, ...]]
 
+    @property
+    def answers_at_once(self) -> bool:
+        return self.tools.simulation.quote_latency_ms == 0
+
     def quote(self, request: SwapRequest) -> Quote:
         simulation = self.tools.simulation
         if simulation.quote_latency_ms > 0:
@@ -71,7 +75,10 @@ class SimulatedVenue(Venue, ABC):
         self.tools.simulation.chain.send(swap.transaction)
 
     def status(self, swap: Swap) -> SwapState:
-        return self.tools.simulation.chain.status(swap)
+        return self.statuses([swap])[0]
+
+    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+        return self.tools.simulation.chain.statuses(swaps)
 
     def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:
         program = self.tools.simulation.programs[leg.venue]

@@ -1,6 +1,7 @@
 """What every venue can do, simulated or live."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,6 +28,11 @@ class Venue(ABC):
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether quote() never waits for anything, so that no timeout is needed for it."""
+        return False
+
     @abstractmethod
     def quote(self, request: SwapRequest) -> Quote:
         """What the venue would return now.
@@ -49,3 +55,7 @@ class Venue(ABC):
     @abstractmethod
     def status(self, swap: Swap) -> SwapState:
         """What became of the transaction. Raises VenueUnavailable."""
+
+    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+        """What became of each. A venue that answers for many at once overrides this."""
+        return [self.status(swap) for swap in swaps]

@@ -310,7 +310,7 @@ def test_a_client_stopped_in_the_middle_of_a_claim_holds_no_lock(limits: Any) ->
     limits(concurrency=10)
     order_ids = [place(), place()]
     claim = claims.CLAIM % {
-        "id": f"'{order_ids[0]}'", "concurrency": "10", "starts": "0", "lease": "15",
+        "wanted": f"'{{{order_ids[0]}}}'", "concurrency": "10", "starts": "0", "lease": "15",
     }  # fmt: skip
 
     with database.pool().connection() as conn:

@@ -152,7 +152,7 @@ def test_a_suspect_that_is_none_any_more_wakes_the_dispatcher_for_the_next(
     wait_until(lambda: second.id in hinted, seconds=1)
 
 
-def test_a_freed_place_wakes_the_dispatcher_at_once(
+def test_a_place_that_a_retry_frees_wakes_the_dispatcher_at_once(
     running: Dispatcher, hinted: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "TICK_SECONDS", 2.0)
@@ -161,7 +161,7 @@ def test_a_freed_place_wakes_the_dispatcher_at_once(
     waiting = place()
     wait_until(lambda: leaders() == 1)
 
-    lifecycle.advance(order, Status.FAILED, data={"code": "NO_ROUTE", "message": "none"})
+    lifecycle.advance(order, Status.PENDING, data={}, retry_in=60)
 
     wait_until(lambda: waiting in hinted, seconds=1)
 

@@ -50,10 +50,25 @@ def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hints, "LOOK_SECONDS", 0.0)
 
 
-def test_a_hint_is_left_out_while_redis_holds_enough(
-    sent: list[str], redis_holds: Callable[..., Iterator[int]], always_look: None
+def test_no_more_hints_are_sent_than_orders_may_run(
+    sent: list[str], redis_holds: Callable[..., Iterator[int]], settings: Any
 ) -> None:
-    redis_holds(hints.ENOUGH, hints.ENOUGH + 1, hints.ENOUGH)
+    settings.QUEUE_CONCURRENCY = 3
+    redis_holds(1)
+
+    publish(4)
+
+    assert sent == ["ord_0", "ord_1"]
+
+
+def test_hints_are_sent_again_when_workers_have_taken_some(
+    sent: list[str],
+    redis_holds: Callable[..., Iterator[int]],
+    settings: Any,
+    always_look: None,
+) -> None:
+    settings.QUEUE_CONCURRENCY = 3
+    redis_holds(2, 3, 1)
 
     publish(3)
 
@@ -64,12 +79,12 @@ def test_redis_is_not_asked_for_each_hint(
     sent: list[str], redis_holds: Callable[..., Iterator[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hints, "LOOK_SECONDS", 60.0)
-    answers = redis_holds(0, hints.ENOUGH + 1)
+    answers = redis_holds(0, 1)
 
     publish(3)
 
     assert sent == ["ord_0", "ord_1", "ord_2"]
-    assert list(answers) == [hints.ENOUGH + 1]
+    assert list(answers) == [1]
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError("refused"), OSError("unreachable")])

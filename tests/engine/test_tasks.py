@@ -19,7 +19,7 @@ from tests.stacks import wait_until
 
 def test_a_task_makes_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    monkeypatch.setattr(execution, "execute_order", called.append)
+    monkeypatch.setattr(execution, "execute_order", lambda order_id, **_: called.append(order_id))
 
     execute_order("ord_1")
 
@@ -30,7 +30,7 @@ def test_a_task_makes_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_failed_attempt_is_hinted_again_with_exponential_backoff(
     made: int, wait: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def later(order_id: str) -> None:
+    def later(order_id: str, **_: Any) -> None:
         raise execution.RetryLater("attempt 1 of 3: QUOTE_UNAVAILABLE")
 
     monkeypatch.setattr(execution, "execute_order", later)

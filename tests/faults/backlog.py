@@ -4,7 +4,7 @@
 
 Starts servers and processes of its own, with fsync on, and removes them. Exits with 1 when a median
 before the longest queue is more than twice that before the shortest and 2 ms, or when Redis holds
-more than twice hints.ENOUGH.
+more than twice what keeps all workers busy.
 """
 
 import os
@@ -24,14 +24,12 @@ import psycopg
 import redis
 from django.conf import settings
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 from rich.console import Console
 from rich.table import Table
 
 from orderengine.embedded import Stack
 from orderengine.management.commands.up import interrupt_on_signals, manage
 from orders import claims, database, hints, lifecycle
-from orders.models import Status
 from tests.stacks import ORDER, engine
 
 Row = dict[str, Any]
@@ -75,7 +73,10 @@ INSERT INTO orders_tally (kind, shard, count) VALUES ('placed', 0, %(count)s)
 ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
 """
 NEWEST = "SELECT max(id) AS id FROM orders_order WHERE status = 'pending'"
-NO_LIMIT: Row = {"concurrency": 0, "starts": 0, "lease": 15, "most": claims.MOST_HINTS}
+NO_LIMIT: Row = {
+    **{"wanted": [claims.ANY], "lease": 15, "most": claims.MOST_HINTS},
+    **{"concurrency": 0, "starts": 0},
+}
 LIMITS: Row = {**NO_LIMIT, "concurrency": 10, "starts": 100}
 STATEMENTS: dict[str, tuple[str, Row]] = {
     "claim that finds one": (claims.CLAIM, NO_LIMIT),
@@ -84,8 +85,6 @@ STATEMENTS: dict[str, tuple[str, Row]] = {
     "runnable, 10 and 100 a minute": (claims.RUNNABLE, LIMITS),
     "overdue": (claims.OVERDUE, {}),
 }
-END = lifecycle.statement("routing", Status.FAILED)
-ENDED: Row = {"from": "routing", "to": "failed", "data": Jsonb({})}
 
 progress = Console(stderr=True, highlight=False)
 
@@ -150,9 +149,12 @@ class Queue:
 
     def end_undone(self) -> float:
         with self.conn.transaction(force_rollback=True):
-            claimed = self.one(claims.CLAIM, {**NO_LIMIT, "id": ""})
-            ended = {**ENDED, "id": claimed["id"], "fence": claimed["fence"]}
-            return self.done(END, ended)
+            claimed = self.one(claims.CLAIM, NO_LIMIT)
+            failed = {
+                **{"id": claimed["id"], "fence": claimed["fence"]},
+                **{"from": "routing", "to": "failed", "data": {}, "changes": {}},
+            }
+            return self.done(lifecycle.MOVE, lifecycle.parameters([failed]))
 
     def one(self, statement: str, params: Row) -> Row:
         found = self.conn.execute(statement, params).fetchone()
@@ -257,7 +259,7 @@ def run(options: Namespace) -> bool:
     )
     first, *_, last = measured.values()
     slow = [name for name in first if too_slow(first[name], last[name])]
-    return not slow and held_then <= 2 * hints.ENOUGH
+    return not slow and held_then <= 2 * hints.enough()
 
 
 def depths(text: str) -> list[int]:

@@ -26,7 +26,7 @@ LEASE_AND_VALIDITY = 20.0
 def no_fence() -> None:
     from orders import claims, lifecycle  # noqa: PLC0415
 
-    lifecycle.UPDATE = lifecycle.UPDATE.replace(" AND fence = %(fence)s", "")
+    lifecycle.MOVE = lifecycle.MOVE.replace(" AND o.fence = m.fence", "")
     claims.RENEW = claims.RENEW.replace(" AND fence = %(fence)s", "")
 
 

@@ -35,6 +35,7 @@ POINTS = {
     "stored": "web: after COMMIT, before doorbell and hint",
     "before-hint": "web: after COMMIT and doorbell, before the hint",
     "claimed": "after the claim (the move to routing), before anything else",
+    "next": "as above, by a task that has brought another order to its end",
     "built": "after the COMMIT of building",
     "signed": "signed, before the COMMIT of submitted",
     "submitting": "during the COMMIT of submitted: sent to PostgreSQL, answer never read",
@@ -101,13 +102,13 @@ def wrap_web() -> None:
             reach("before-doorbell", _here.order.client_order_id)
         original(event, **rest)
 
-    @around(hints, "send_soon")
-    def send_soon(original: Any, order_id: str) -> None:
+    @around(hints, "send_soon_many")
+    def send_soon_many(original: Any, order_ids: Any) -> None:
         reach("before-hint", getattr(_here, "placing", None))
         if HINTS_DROPPED.exists():
             count(HINTS_DROPPED.name)
         else:
-            original(order_id)
+            original(order_ids)
 
     @around(hints, "send")
     def send(original: Any, order_id: str) -> bool:
@@ -122,11 +123,11 @@ def wrap_doorbell() -> None:
 
     original = events.send
 
-    async def send(event: Any) -> None:
+    def send(rung: Any) -> None:
         if DOORBELLS_DROPPED.exists():
-            count(DOORBELLS_DROPPED.name)
+            count(DOORBELLS_DROPPED.name, len(rung))
         else:
-            await original(event)
+            original(rung)
 
     events.send = send
 
@@ -136,39 +137,45 @@ def wrap_worker() -> None:
 
     from dex.types import SwapStatus  # noqa: PLC0415
     from orders import claims, execution, lifecycle  # noqa: PLC0415
+    from orders.together import Together  # noqa: PLC0415
+
+    submitting: dict[str, str] = {}  # client order ids; a group is written by the thread of any
 
     @around(claims, "claim")
     def claim(original: Any, order_id: str) -> Any:
         order = original(order_id)
         _here.order = order
         if order is not None:
-            reach("claimed", order.client_order_id)
+            reach("claimed" if order_id else "next", order.client_order_id)
         return order
 
     @around(execution, "advance")
     def advance(original: Any, order: Any, to: str, **rest: Any) -> None:
         if to == "submitted":
             reach("signed", order.client_order_id)
-            _here.submitting = order.client_order_id
+            submitting[order.id] = order.client_order_id or ""
         original(order, to, **rest)
         if to in {"building", "submitted"}:
             reach("built" if to == "building" else "submitted", order.client_order_id)
 
-    @around(lifecycle.database, "row")
-    def row(original: Any, sql: str, params: Any) -> Any:
-        if wants_crash("submitting") and "INSERT INTO orders_swap" in sql:
-            send_and_forget(sql, params)
-            reach("submitting", _here.submitting)
-        return original(sql, params)
+    @around(lifecycle, "write")
+    def write(original: Any, moves: Any) -> Any:
+        for name in (submitting.get(move["id"], "") for move in moves if "signature" in move):
+            if wants_crash("submitting", name):
+                send_and_forget(moves)
+                reach("submitting", name)
+        return original(moves)
+
+    lifecycle._write = Together(lifecycle.write)
 
     @around(execution, "send")
     def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:
         original(order, swap, exchange)
         reach("sent", order.client_order_id)
 
-    @around(execution, "ask")
-    def ask(original: Any, order: Any, swap: Any, exchange: Any) -> Any:
-        state = original(order, swap, exchange)
+    @around(execution, "next_state")
+    def next_state(original: Any, order: Any, watch: Any) -> Any:
+        state = original(order, watch)
         if state.status is SwapStatus.LANDED:
             reach("landed", order.client_order_id)
         return state
@@ -180,17 +187,17 @@ def wrap_worker() -> None:
         original(request)
 
 
-def wants_crash(point: str) -> bool:
-    name = getattr(_here, "submitting", None) or ""
+def wants_crash(point: str, name: str) -> bool:
     return name.startswith(f"crash.{point}.") and not (FAULTS_DIR / f"{name}.crashed").exists()
 
 
-def send_and_forget(sql: str, params: Any) -> None:
-    """The statement is on its way to PostgreSQL, on a connection whose answer nobody reads."""
-    from orders import database  # noqa: PLC0415
+def send_and_forget(moves: Any) -> None:
+    """The group is on its way to PostgreSQL, on a connection whose answer nobody reads."""
+    from orders import database, lifecycle  # noqa: PLC0415
 
     conn = psycopg.connect(database.conninfo(), autocommit=True)
-    conn.pgconn.send_query(psycopg.ClientCursor(conn).mogrify(sql, params).encode())
+    sql = psycopg.ClientCursor(conn).mogrify(lifecycle.MOVE, lifecycle.parameters(moves))
+    conn.pgconn.send_query(sql.encode())
     conn.pgconn.flush()
 
 
