@@ -4,11 +4,11 @@ from importlib import import_module
 
 from django.db import migrations
 
-before = import_module("orders.migrations.0004_takeovers")
+before = import_module("orders.migrations.0010_halt")
 
-# As in 0004, for many: those of the wanted orders that may run now, then the first of the others,
+# As in 0010, for many: those of the wanted orders that may run now, then the first of the others,
 # as many as were wanted. All that may run now fit the limits together.
-CLAIM_MANY = """
+CLAIM_MANY = f"""
 CREATE FUNCTION orders_claim(wanted text[], concurrency int, starts int, lease interval)
 RETURNS TABLE (claimed orders_order, previous_status text)
 LANGUAGE plpgsql AS $$
@@ -20,6 +20,7 @@ BEGIN
     ) THEN
         PERFORM pg_advisory_xact_lock(hashtext('orders_claim'));
     END IF;
+    {before.SHARED}
     moment := clock_timestamp();
     RETURN QUERY
     WITH c AS MATERIALIZED (
@@ -48,7 +49,7 @@ BEGIN
         INSERT INTO orders_orderevent
             (order_id, seq, status, previous_status, attempt, created_at, data)
         SELECT (u.claimed).id, (u.claimed).seq, 'routing', u.status, (u.claimed).attempt, moment,
-               '{}'
+               '{{}}'
         FROM u WHERE u.starts_over
     )
     SELECT u.claimed, u.status::text FROM u;
@@ -66,9 +67,9 @@ $$
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orders", "0009_list_indexes")]
+    dependencies = [("orders", "0011_place_each")]
 
     operations = [
         migrations.RunSQL(CLAIM_MANY, "DROP FUNCTION orders_claim(text[], int, int, interval)"),
-        migrations.RunSQL(CLAIM, before.replacing(before.CLAIM)),
+        migrations.RunSQL(CLAIM, before.CLAIM),
     ]

@@ -9,7 +9,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("orders", "0010_halt")]
+    dependencies = [("orders", "0012_claim_many")]
 
     operations = [
         AddIndexConcurrently(
