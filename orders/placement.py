@@ -157,10 +157,12 @@ def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
 
 def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> None:
     """After commit: the log line, the doorbell and the hint of each order."""
+    order_ids = []
     for request, order, shown in stored:
         with requestid.logged(request.request_id):
             lifecycle.announce(first_event(request, order, shown))
-        hints.send_soon(order.order_id)
+        order_ids.append(order.order_id)
+    hints.send_soon_many(order_ids)
 
 
 def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
-from orders import hints, placement, render
+from orders import claims, hints, placement, render
 from orders.admin.paging import WINDOW
 from orders.events import iso
 from orders.lifecycle import ClaimLost, IllegalTransition
@@ -73,7 +73,7 @@ def cancel(model_admin: Any, request: HttpRequest, orders: QuerySet[Order]) -> N
 
 @admin.action(description="Hint again", permissions=["operate"])
 def hint(model_admin: Any, request: HttpRequest, orders: QuerySet[Order]) -> None:
-    found, more = chosen(request, orders, hints.ENOUGH)
+    found, more = chosen(request, orders, claims.MOST_HINTS)
     unfinished = [order for order in found if order.completed_at is None]
     sent = 0
     for order in unfinished:
