@@ -17,6 +17,7 @@ import jsonschema
 import pytest
 import yaml
 
+from orderengine import proxy
 from orderengine.management.commands.up import CELERY, DAPHNE, WORKER
 from orders.dispatcher import LEADER_LOCK
 
@@ -28,6 +29,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
 FINAL_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 
 ENGINE = {"web", "worker", "dispatcher", "flower"}
+SCALE = {"rest", "more-workers", "proxy"}  # of the profile `scale`
 PRODUCTION = {
     "DEBUG": "false",
     "SECRET_KEY": secrets.token_urlsafe(50),
@@ -84,7 +86,21 @@ def test_the_schema_notices_a_misspelt_key() -> None:
 
 
 def test_all_services_are_there() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "migrate"} | ENGINE
+    assert set(SERVICES) == {"postgres", "redis", "migrate"} | ENGINE | SCALE
+    assert {name for name, each in SERVICES.items() if each.get("profiles")} == SCALE
+
+
+def test_scale_serves_rest_as_up_fast_does() -> None:
+    command = SERVICES["rest"]["command"]
+
+    assert command[1 : len(proxy.GRANIAN)] == proxy.GRANIAN[1:]
+    assert command[-1] == "orderengine.rest:application"
+
+
+def test_every_name_of_the_proxy_is_given() -> None:
+    names = set(re.findall(r"\$\{(\w+)\}", proxy.TEMPLATE.read_text()))
+
+    assert names <= set(SERVICES["proxy"]["environment"])
 
 
 @pytest.mark.parametrize("name", sorted(ENGINE))
@@ -130,12 +146,13 @@ def test_postgres_18_keeps_its_data_in_a_volume() -> None:
     assert "postgres" in COMPOSE["volumes"]
 
 
-def test_only_web_and_flower_are_published_and_on_loopback() -> None:
+def test_only_what_people_reach_is_published_and_on_loopback() -> None:
     published = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
 
     assert published == {
         "web": ["127.0.0.1:${PORT:-3000}:3000"],
         "flower": ["127.0.0.1:${FLOWER_PORT:-5555}:5555"],
+        "proxy": ["127.0.0.1:${SCALE_PORT:-8080}:8080"],
     }
 
 

@@ -34,6 +34,6 @@ def test_every_process_knows_where_flower_is(
 ) -> None:
     settings.FLOWER_URL = given
 
-    up.children(NoServers(), 1, port)  # type: ignore[arg-type]
+    up.children(NoServers(), up.default_web(), 1, port)  # type: ignore[arg-type]
 
     assert {env.get("FLOWER_URL") for env in told} == {known}

@@ -17,6 +17,7 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from orderengine import proxy
 from orderengine.embedded import EmbeddedError, Stack
 from orderengine.embedded.server import HOST, free_port, port_is_free
 from orderengine.supervisor import Child, Supervisor, command, ending_signals
@@ -46,37 +47,67 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--no-flower", action="store_true", help="do not start Flower")
+        parser.add_argument(
+            "--fast", action="store_true", help="REST on granian behind nginx, see docs/scaling.md"
+        )
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
 
-    def handle(self, *_: Any, no_flower: bool, workers: int, **__: Any) -> None:
+    def handle(self, *_: Any, no_flower: bool, fast: bool, workers: int, **__: Any) -> None:
+        if fast and (missing := proxy.missing()):
+            raise CommandError(f"--fast needs {' and '.join(missing)}")
         if not port_is_free(settings.PORT):
             raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
         interrupt_on_signals()
         try:
-            run_stack(workers, 0 if no_flower else choose_flower_port())
+            run_stack(workers, 0 if no_flower else choose_flower_port(), fast=fast)
         except KeyboardInterrupt:
             pass
         except (EmbeddedError, OSError) as error:
             raise CommandError(str(error)) from error
 
 
-def run_stack(workers: int, flower_port: int) -> None:
+def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
     """Returns after Ctrl-C, when nothing of the stack runs any more."""
     stack = Stack(settings.DATA_DIR)
     try:
         stack.start()
         prepare_database(stack.env)
-        asyncio.run(serve(stack, workers, flower_port))
+        web = fast_web(stack.data_dir) if fast else default_web()
+        asyncio.run(serve(stack, web, workers, flower_port))
     finally:
         interrupt_on_signals()
         stack.stop(SERVER_STOP_SECONDS)
 
 
-def children(stack: Stack, workers: int, flower_port: int) -> list[Child]:
+def default_web() -> dict[str, list[str]]:
+    """Daphne alone."""
+    return {"web": [*DAPHNE, "--port", str(settings.PORT), "orderengine.asgi:application"]}
+
+
+def fast_web(data_dir: Path) -> dict[str, list[str]]:
+    rest, sockets = str(free_port()), str(free_port())
+    front = proxy.nginx(
+        data_dir / "nginx",
+        listen=f"{HOST}:{settings.PORT}",
+        rest=f"{HOST}:{rest}",
+        sockets=f"{HOST}:{sockets}",
+    )
+    return {
+        "rest": [*proxy.GRANIAN, "--host", HOST, "--port", rest, "orderengine.rest:application"],
+        "sockets": [
+            *(*DAPHNE, "--proxy-headers", "--port", sockets, "orderengine.asgi:application"),
+        ],
+        "proxy": front,
+    }
+
+
+def children(
+    stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int
+) -> list[Child]:
     """The processes of the stack, in the order in which they start."""
     concurrency = str(settings.QUEUE_CONCURRENCY or 10)
-    table = {"web": [*DAPHNE, "--port", str(settings.PORT), "orderengine.asgi:application"]}
+    table = dict(web)
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker{number}"
         table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
@@ -95,9 +126,9 @@ def children(stack: Stack, workers: int, flower_port: int) -> list[Child]:
     ]
 
 
-async def serve(stack: Stack, workers: int, flower_port: int) -> None:
+async def serve(stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int) -> None:
     """Runs the children until a signal, and says when they are ready."""
-    supervisor = Supervisor(children(stack, workers, flower_port))
+    supervisor = Supervisor(children(stack, web, workers, flower_port))
     announcement = asyncio.create_task(announce(supervisor, banner(stack.env, flower_port)))
     await supervisor.run()
     announcement.cancel()

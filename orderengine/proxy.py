@@ -1,0 +1,43 @@
+"""The fast HTTP profile: REST on granian, WebSockets on Daphne, nginx before both on one port."""
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+TEMPLATE = Path(__file__).with_name("nginx.conf.template")
+# One event loop in one thread for each process; no lifespan, no log line for each request.
+GRANIAN = [
+    *(sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "asyncio", "--no-ws"),
+    *("--http", "1", "--runtime-mode", "st", "--backpressure", "1024", "--no-access-log"),
+    *("--log-level", "warning", "--workers-kill-timeout", "6"),
+]
+
+
+def missing() -> list[str]:
+    """What has to be installed first, each with how."""
+    found = []
+    if shutil.which("nginx") is None:
+        found.append("nginx (apt-get install nginx-light)")
+    if find_spec("granian") is None:
+        found.append("granian (pip install -r requirements.txt)")
+    return found
+
+
+def configuration(folder: Path, *, listen: str, rest: str, sockets: str) -> str:
+    """nginx's; places as host:port. `folder` is for what it writes."""
+    return Template(TEMPLATE.read_text()).safe_substitute(  # nginx's own $names stay
+        FOLDER=folder, LISTEN=listen, REST=rest, SOCKETS=sockets, PROCESSES=1
+    )
+
+
+def nginx(folder: Path, *, listen: str, rest: str, sockets: str) -> list[str]:
+    """The command, after its configuration is written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "nginx.conf"
+    file.write_text(configuration(folder, listen=listen, rest=rest, sockets=sockets))
+    # Started by root, it would give what it writes to nobody.
+    directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
+    return ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(file), "-g", directives]
