@@ -25,7 +25,7 @@ from orderengine.management.commands.up import interrupt_on_signals
 from tests.bench import holding, measures, streaming
 from tests.bench.figures import Figures, medians
 from tests.bench.load import BenchError
-from tests.bench.machine import heading
+from tests.bench.machine import Others, heading
 from tests.bench.measures import FULL, QUICK, Doses
 from tests.bench.stack import AT_ONCE, PROFILES, UNLIMITED, Stack, Target, stack
 
@@ -216,6 +216,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     gc.freeze()
     found: dict[str, Any] = {}
+    others = Others()
     try:
         found = document(figures, options, doses)
         if options.url:
@@ -229,6 +230,7 @@ def main() -> None:
         sys.exit(130)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+    figures.note(f"other programs used {others.share():.0%} of the processors meanwhile")
     found |= {"notes": figures.notes, "figures": figures.as_json()}
     show(figures, found, before)
     if options.json:

@@ -4,10 +4,13 @@ import os
 import platform
 import re
 import subprocess
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 from orderengine.embedded.postgres import postgres_binary
 from orderengine.embedded.redis import redis_binary
@@ -25,6 +28,29 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "load": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+class Others:
+    """What programs that are no part of the bench take of the processors meanwhile."""
+
+    def __init__(self) -> None:
+        self.begun, self.busy, self.own = time.monotonic(), busy(), own()
+
+    def share(self) -> float:
+        """From 0 to 1, of all processors; once the bench's own processes have ended."""
+        seconds = (time.monotonic() - self.begun) * len(os.sched_getaffinity(0))
+        return max(0.0, (busy() - self.busy - (own() - self.own)) / seconds)
+
+
+def busy() -> float:
+    """Seconds that the processors of this machine have worked."""
+    spent = psutil.cpu_times()
+    return float(spent.user + spent.nice + spent.system + spent.irq + spent.softirq)
+
+
+def own() -> float:
+    """Those of this process and all that it started and saw the end of."""
+    return sum(os.times()[:4])
 
 
 def cpu_model() -> str:

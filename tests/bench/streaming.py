@@ -21,7 +21,7 @@ PACED = {**UNLIMITED, "DEX_QUOTE_LATENCY_MS": "100", "DEX_SWAP_LATENCY_MS": "400
 CREATED = """
 SELECT order_id, seq, extract(epoch FROM created_at)::float AS at FROM orders_orderevent
 """
-BETWEEN_EVENTS_SECONDS = 0.7
+BETWEEN_EVENTS_SECONDS = 0.5
 MOST_IN_BATCH = 100
 
 Arrivals = list[tuple[tuple[str, int], float, float]]  # the event, its timestamp, its arrival
@@ -60,8 +60,9 @@ async def all_orders(
         await until_arrived(opened, 2)
         with listening(target, home) as published:
             since = time.time()
-            for _ in range(doses.events_of_all):
+            for number in range(doses.events_of_all):
                 await load.run(target.base_url, post, 1, load.times(1))
+                await until_arrived(opened, 3 + number)
                 await asyncio.sleep(BETWEEN_EVENTS_SECONDS)
         heard = [a for socket in opened for a in live(socket, since) if a[0][1] == 1]
         if len(heard) < count * doses.events_of_all:
