@@ -8,7 +8,6 @@ cursor is psycopg's. A thread that waits for the interpreter's lock counts as on
 import argparse
 import asyncio
 import re
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -23,6 +22,7 @@ from tests.bench.load import BenchError
 from tests.bench.measures import CLIENTS, EXECUTE, ORDER
 from tests.bench.stack import AT_ONCE, PROFILES, Stack, stack
 
+PY_SPY = Path(sys.executable).with_name("py-spy")
 RATE = 200
 SETTLE_SECONDS = 1.0
 # More than a worker ends while it is looked at.
@@ -94,7 +94,7 @@ def short(frame: str) -> str:
 
 
 async def record(pid: int, seconds: int, file: Path) -> list[tuple[list[str], int]]:
-    command = ("py-spy", "record", "--pid", str(pid), "--duration", str(seconds))
+    command = (str(PY_SPY), "record", "--pid", str(pid), "--duration", str(seconds))
     form = ("--rate", str(RATE), "--format", "raw", "--output", str(file))
     process = await asyncio.create_subprocess_exec(
         *command, *form, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
@@ -151,8 +151,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=8, help="innermost functions to show")
     parser.add_argument("--profile", choices=PROFILES, default="default")
     options = parser.parse_args()
-    if shutil.which("py-spy") is None:
-        sys.exit("py-spy is not on PATH: pip install py-spy==0.4.3, and run this as root")
+    if not PY_SPY.exists():
+        sys.exit(f"{PY_SPY} is missing: install requirements-dev.txt")
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
         home, file = Path(folder), Path(folder) / "stacks"
         try:

@@ -109,7 +109,7 @@ def broken(conn: Connection) -> list[str]:
 def place_until(running: Running, enough: threading.Event, answers: list[int]) -> None:
     body = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
     with httpx.Client(timeout=10) as client:
-        while not enough.wait(0.1):
+        while not enough.wait(0.25):
             answer = client.post(f"{running.url}/api/orders/execute", json=body)
             answers.append(answer.status_code)
 
