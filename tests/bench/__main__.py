@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from orderengine.management.commands.up import interrupt_on_signals
@@ -224,13 +225,14 @@ def main() -> None:
             measure_elsewhere(target, figures, doses, options.only)
         else:
             Bench(figures, doses, options.profile, home).run(options.only)
-    except BenchError as error:
+    except (BenchError, OSError, httpx.HTTPError) as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    figures.note(f"other programs used {others.share():.0%} of the processors meanwhile")
+    if not options.url:
+        figures.note(f"other programs used {others.share():.0%} of the processors meanwhile")
     found |= {"notes": figures.notes, "figures": figures.as_json()}
     show(figures, found, before)
     if options.json:

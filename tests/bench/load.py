@@ -101,14 +101,11 @@ def is_complete(answer: bytes) -> bool:
 
 async def run(base_url: str, request: bytes, connections: int, more: Callable[[], bool]) -> Load:
     """Requests while `more()`, each connection one at a time. Raises BenchError but for 201."""
-    where = urlsplit(base_url)
     loop = asyncio.get_running_loop()
     load = Load(started_at=time.time())
     begun, cpu = time.perf_counter(), own_cpu()
     made = [
-        await loop.create_connection(
-            lambda: Connection(request, more, load), where.hostname or "", where.port or 80
-        )
+        await loop.create_connection(lambda: Connection(request, more, load), **address(base_url))
         for _ in range(connections)
     ]
     for _, connection in made:
@@ -117,6 +114,14 @@ async def run(base_url: str, request: bytes, connections: int, more: Callable[[]
     if wrong := {status for status in load.statuses if status != b"201"}:
         raise BenchError(f"POST answered {', '.join(s.decode() for s in wrong)}, expected 201")
     return load
+
+
+def address(base_url: str) -> dict[str, Any]:
+    """As an event loop's create_connection takes it."""
+    where = urlsplit(base_url)
+    secure = where.scheme == "https"
+    port = where.port or (443 if secure else 80)
+    return {"host": where.hostname, "port": port, "ssl": secure or None}
 
 
 async def finished(done: asyncio.Future[None], load: Load) -> None:

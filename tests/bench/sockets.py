@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.bench.load import BenchError
+from tests.bench.load import BenchError, address
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 OPENED_AT_ONCE = 20
@@ -113,15 +113,12 @@ def first_frame(data: bytes) -> tuple[int, bytes, int] | None:
 @asynccontextmanager
 async def sockets(base_url: str, count: int, key: str = "") -> AsyncIterator[list[Socket]]:
     """So many open sockets, each greeted with `hello`."""
-    where = urlsplit(base_url)
     loop = asyncio.get_running_loop()
     made: list[Socket] = []
     try:
         while len(made) < count:
             batch = [
-                await loop.create_connection(
-                    lambda: Socket(base_url, key), where.hostname or "", where.port or 80
-                )
+                await loop.create_connection(lambda: Socket(base_url, key), **address(base_url))
                 for _ in range(min(OPENED_AT_ONCE, count - len(made)))
             ]
             opened = [socket for _, socket in batch]
