@@ -5,11 +5,11 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test test-browser screenshots faults faults-long backlog scale figures quote up load check format watch newman \
-	contract transcript
+.PHONY: help demo test test-browser screenshots faults faults-long backlog scale figures quote up load \
+	bench bench-quick check format watch newman contract transcript
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed ## one order live, then ten at once, on servers started for it
 	@$(MANAGE) demo
@@ -61,6 +61,12 @@ quote: .venv/installed ## both venues and the route now: PAIR="SOL USDC" AMOUNT=
 
 scale: .venv/installed ## times of lists, POST, stats and claim with 0, 10,000 and 1,000,000 orders
 	@$(BIN)/python -m tests.scale
+
+bench: .venv/installed ## rates, delays, CPU and memory, three times each; ARGS="--json FILE --before FILE"
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: .venv/installed ## the same in small doses, without start-up, orders in flight and tables
+	@$(BIN)/python -m tests.bench --quick $(ARGS)
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings, OpenAPI
 	$(BIN)/ruff check

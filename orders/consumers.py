@@ -242,8 +242,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         except Exception:
             self.unfollow(order_id)
             raise
-        if order.status in TERMINAL and after >= order.seq:
-            await self.end(order_id)  # the client had every event before
+        if order.status in TERMINAL and order_id in self.following:
+            await self.end(order_id)  # the client had every event before, or they are dropped
 
     def unfollow(self, order_id: str) -> None:
         if self.following.pop(order_id, None) is not None:

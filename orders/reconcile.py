@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Status
+from orders.partitions import KEPT_FROM
 
 Fetch = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 
@@ -111,7 +112,7 @@ WHERE state = 'pending' AND (o.status = 'submitted' AND tx_hash = signature) IS 
 GAPLESS_EVENTS = Invariant(
     "gapless-events",
     "events of an order are 1 to its seq, each once",
-    """
+    f"""
 SELECT coalesce(o.id, e.order_id) AS order_id,
        concat(coalesce(events, 0), ' events, ', coalesce(seqs, 0), ' seqs from ',
               coalesce(first, 0), ' to ', coalesce(last, 0), '; seq of the order is ',
@@ -122,6 +123,7 @@ FROM orders_order o FULL JOIN (
     FROM orders_orderevent GROUP BY order_id
 ) e ON e.order_id = o.id
 WHERE (events, seqs, first, last) IS DISTINCT FROM (o.seq, o.seq, 1, o.seq)
+  AND (o.id < {KEPT_FROM}) IS NOT TRUE
 """,
 )
 
@@ -152,7 +154,8 @@ FROM orders_order o LEFT JOIN (
            count(*) FILTER (WHERE status IN ({ENDS})) AS ends
     FROM orders_orderevent GROUP BY order_id
 ) e ON e.order_id = o.id
-WHERE last IS DISTINCT FROM o.status OR ends <> (o.status IN ({ENDS}))::int
+WHERE (last IS DISTINCT FROM o.status OR ends <> (o.status IN ({ENDS}))::int)
+  AND o.id >= {KEPT_FROM}
 """,
 )
 

@@ -1,0 +1,220 @@
+"""Events in a table for each day, on a real PostgreSQL."""
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import psycopg
+import pytest
+from django.core.management.base import CommandError
+from psycopg.rows import dict_row
+from websockets.sync.client import connect
+
+from orders import partitions, queries
+from orders.management.commands.partitions import Command
+from orders.partitions import FIRST, REST, TABLE, Connection
+from orders.reconcile import examine
+from tests.stacks import Running, engine
+
+CONFIRMED = ["pending", "routing", "building", "submitted", "confirmed"]
+OLD_ORDER = """
+WITH o AS (
+    INSERT INTO orders_order (id, order_type, token_in, token_out, amount_in, slippage_bps,
+                              status, completed_at)
+    VALUES (%(id)s::text, 'market', 'SOL', 'USDC', 1, 100, %(status)s::text,
+            CASE WHEN %(status)s::text = 'cancelled' THEN now() END)
+)
+INSERT INTO orders_orderevent
+    (order_id, seq, status, previous_status, attempt, created_at, data)
+VALUES (%(id)s::text, 1, 'pending', '', 1, now(), '{}')
+"""
+CONSTRAINTS = """
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = 'orders_orderevent'::regclass AND contype <> 'n' ORDER BY conname
+"""
+
+
+@pytest.fixture
+def conn(new_database: str) -> Iterator[Connection]:
+    with psycopg.connect(new_database, autocommit=True) as found:
+        yield found
+
+
+def now(conn: Connection) -> datetime:
+    [[moment]] = conn.execute("SELECT clock_timestamp()")
+    assert isinstance(moment, datetime)
+    return moment
+
+
+def placed(conn: Connection, moment: datetime, status: str = "cancelled") -> str:
+    order_id = f"{partitions.first_id(moment)}_aaaaaaaaaa"
+    conn.execute(OLD_ORDER, {"id": order_id, "status": status})
+    return order_id
+
+
+def rows_in(conn: Connection, table: str) -> int:
+    [[count]] = conn.execute(f"SELECT count(*) FROM {table}")
+    return int(count)
+
+
+def test_orders_run_while_their_events_are_moved_to_partitions_and_outlive_them(
+    conn: Connection, new_database: str
+) -> None:
+    with engine(new_database, QUEUE_RATE_LIMIT="0", DEX_SWAP_LATENCY_MS="100") as running:
+        first = running.place()
+        answers: list[int] = []
+        enough = threading.Event()
+        client = threading.Thread(target=place_until, args=(running, enough, answers))
+        client.start()
+        try:
+            until = now(conn) + timedelta(seconds=1.5)
+            partitions.enable(conn, until)
+            made = partitions.ensure(conn, until + partitions.DAY)
+            time.sleep(2)
+        finally:
+            enough.set()
+            client.join()
+        running.wait_for_all()
+
+        assert set(answers) == {201}
+        ids = [row["id"] for row in running.sql("SELECT id FROM orders_order")]
+        assert all(running.statuses(order_id) == CONFIRMED for order_id in ids)
+        assert rows_in(conn, FIRST) > 0
+        assert rows_in(conn, made[0].name) > 0
+        assert rows_in(conn, REST) == 0
+        assert broken(conn) == []
+
+        dropped = partitions.droppable(conn, before=now(conn))
+        assert [one.name for one in dropped] == [FIRST]
+        partitions.drop(conn, dropped[0])
+
+        assert events_of(running, first) == []
+        assert httpx.get(f"{running.url}/api/orders/{first}").json()["status"] == "confirmed"
+        assert events_on_socket(running, first) == []
+        assert len(events_on_socket(running, max(ids))) == len(CONFIRMED)
+        assert broken(conn) == []
+
+
+def broken(conn: Connection) -> list[str]:
+    """What `manage.py reconcile` would report."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        found = examine(lambda sql, params: cursor.execute(sql, params).fetchall(),
+                        concurrency=10, starts=0)  # fmt: skip
+    return [finding.invariant.name for finding in found if finding.violations]
+
+
+def place_until(running: Running, enough: threading.Event, answers: list[int]) -> None:
+    body = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
+    with httpx.Client(timeout=10) as client:
+        while not enough.wait(0.25):
+            answer = client.post(f"{running.url}/api/orders/execute", json=body)
+            answers.append(answer.status_code)
+
+
+def events_of(running: Running, order_id: str) -> list[object]:
+    found = httpx.get(f"{running.url}/api/orders/{order_id}/events")
+    events: list[object] = found.raise_for_status().json()["results"]
+    return events
+
+
+def events_on_socket(running: Running, order_id: str) -> list[str]:
+    """All frames of its events; the server closes after the last."""
+    with connect(f"{running.socket_url}?orderId={order_id}", proxy=None) as socket:
+        frames = [str(frame) for frame in socket]
+        assert socket.close_code == 1000
+    return [frame for frame in frames if "order.status" in frame]
+
+
+def test_the_table_keeps_its_constraints_and_reads_one_partition(conn: Connection) -> None:
+    before = conn.execute(CONSTRAINTS).fetchall()
+    partitions.enable(conn, now(conn) + partitions.DAY)
+    partitions.ensure(conn, now(conn) + timedelta(days=3))
+
+    assert conn.execute(CONSTRAINTS).fetchall() == before
+    order_id = placed(conn, now(conn))
+    params = {"order_id": order_id, "owner_id": None, "after": 0}
+    plan = "\n".join(row[0] for row in conn.execute(f"EXPLAIN {queries.EVENTS}", params))
+    assert f"{FIRST}_pkey" in plan
+    assert plan.count("Scan") == 1
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        conn.execute(f"DELETE FROM orders_order WHERE id = '{order_id}'")
+
+
+def test_the_table_is_not_read_under_the_lock(conn: Connection) -> None:
+    said: list[str] = []
+    conn.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+    conn.execute("SET client_min_messages = debug1")
+    partitions.enable(conn, now(conn) + partitions.DAY)
+
+    implied = f'partition constraint for table "{FIRST}" is implied by existing constraints'
+    assert implied in said
+    assert not [line for line in said if line.startswith(f'building index "{FIRST}')]
+    assert not [line for line in said if line.startswith("validating")]
+
+
+def test_nothing_changes_when_an_order_does_not_fit_below_the_bound(conn: Connection) -> None:
+    placed(conn, now(conn))
+    before = conn.execute(CONSTRAINTS).fetchall()
+    with pytest.raises(psycopg.errors.CheckViolation):
+        partitions.enable(conn, now(conn) - partitions.DAY)
+
+    assert not partitions.enabled(conn)
+    assert conn.execute(CONSTRAINTS).fetchall() == before
+
+
+def test_one_that_was_interrupted_is_begun_anew(conn: Connection) -> None:
+    conn.execute(
+        f"ALTER TABLE {TABLE} ADD CONSTRAINT {partitions.ONLY_BEFORE}"
+        " CHECK (order_id < 'ord_1') NOT VALID"
+    )
+    order_id = "ord_0000000000001_aaaaaaaaaa"
+    conn.execute(OLD_ORDER, {"id": order_id, "status": "pending"})
+    partitions.enable(conn, now(conn) + partitions.DAY)
+
+    assert rows_in(conn, FIRST) == 1
+    placed(conn, now(conn))
+    assert rows_in(conn, FIRST) == 2
+
+
+def test_what_came_before_its_partition_gets_one_of_its_own(conn: Connection) -> None:
+    long_ago = datetime(2025, 11, 8, 10, 30, tzinfo=UTC)
+    partitions.enable(conn, long_ago)
+    order_id = placed(conn, now(conn))
+    assert rows_in(conn, REST) == 1
+
+    made = [one.name for one in partitions.ensure(conn, now(conn) + timedelta(days=2))]
+
+    assert made[0] == f"{TABLE}_20251108_103000_late"
+    assert rows_in(conn, made[0]) == 1
+    assert rows_in(conn, REST) == 0
+    assert len(made) == 3
+    found = partitions.partitions(conn)
+    assert [one.lower for one in found[1:-1]] == [one.upper for one in found[:-2]]
+    assert partitions.ensure(conn, now(conn) + timedelta(days=2)) == []
+    assert conn.execute(f"SELECT order_id FROM {TABLE}").fetchall() == [(order_id,)]
+
+
+def test_events_of_an_order_that_has_not_ended_are_kept(conn: Connection) -> None:
+    partitions.enable(conn, now(conn) - timedelta(days=95))
+    partitions.ensure(conn, now(conn) - timedelta(days=91))
+    ended = placed(conn, now(conn) - timedelta(days=96))
+    running = placed(conn, now(conn) - timedelta(days=94, hours=12), "pending")
+    kept = next(one for one in partitions.partitions(conn) if one.lower < running < one.upper)
+    out, err = io.StringIO(), io.StringIO()
+    command = Command(stdout=out, stderr=err)
+
+    with pytest.raises(CommandError, match="1 partitions were kept"):
+        command.retain(conn, days=90)
+
+    assert f"kept {kept.name}: 1 of its orders have not ended, {running}" in err.getvalue()
+    assert f"dropped {FIRST}" in out.getvalue()
+    assert kept.name in [one.name for one in partitions.partitions(conn)]
+    orders = conn.execute("SELECT id FROM orders_order ORDER BY id").fetchall()
+    assert orders == [(ended,), (running,)]
+
+    conn.execute("UPDATE orders_order SET status = 'cancelled', completed_at = now()")
+    command.retain(conn, days=90)
+    assert kept.name not in [one.name for one in partitions.partitions(conn)]
