@@ -51,10 +51,9 @@ class WorkerConsumer(Consumer):
         return super().ensure_connected(conn)
 
     def bucket_for_task(self, type: Any) -> TokenBucket | None:
-        bucket = super().bucket_for_task(type)
-        if bucket is not None:
-            bucket = Bucket(bucket.fill_rate, capacity=max(1, int(bucket.fill_rate)))
-        type.bucket = bucket  # a task that goes on without a message pays as well
+        limit = super().bucket_for_task(type)
+        bucket = limit and Bucket(limit.fill_rate, capacity=max(1, int(limit.fill_rate)))
+        type.bucket = bucket  # an order that a task goes on with, without a message, pays as well
         return bucket
 
     def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:

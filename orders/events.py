@@ -131,15 +131,20 @@ def send(events: Sequence[Event]) -> None:
 
 def message(group: str, content: dict[str, Any]) -> tuple[str, bytes]:
     """(Redis channel, bytes) as channels_redis.pubsub publishes it; a test compares the two."""
-    prefix = settings.CHANNEL_LAYERS["default"]["CONFIG"]["prefix"]
-    payload: bytes = channel_layer().serialize(content)
-    return f"{prefix}__group__{group}", payload
+    layer: Any = channel_layer()
+    return f"{config()['prefix']}__group__{group}", layer.serialize(content)
+
+
+def config() -> dict[str, Any]:
+    """Of the channel layer."""
+    layers: Any = settings.CHANNEL_LAYERS
+    return dict(layers["default"]["CONFIG"])
 
 
 @once
 def _redis() -> redis.Redis:
     """Connects again where Redis has restarted; does not try twice where it is away."""
-    (host,) = settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"]
+    (host,) = config()["hosts"]
     return redis.Redis.from_url(
         host["address"],
         socket_connect_timeout=host["socket_connect_timeout"],

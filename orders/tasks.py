@@ -24,13 +24,12 @@ def execute_order(order_id: str) -> None:
 
 
 def may_go_on() -> bool:
-    """Whether the task's rate limit lets this worker start one order more without a message."""
-    bucket = execute_order.bucket
-    return bucket is None or bucket.can_consume(1)
+    """Whether the task's rate limit lets this worker start one order more without a message.
 
-
-# Of Celery's consumer, where the task has a rate limit; orderengine/celery.py sets it.
-execute_order.bucket = None
+    Celery's consumer has the bucket (orderengine/celery.py); there is none without a limit.
+    """
+    bucket = getattr(execute_order, "bucket", None)
+    return bucket is None or bool(bucket.can_consume(1))
 
 
 @worker_init.connect

@@ -13,7 +13,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
 
 from dex.errors import VenueUnavailable
-from orders import claims, database, dispatcher, events, execution, metrics, presence, trading
+from orders import (
+    claims,
+    database,
+    dispatcher,
+    events,
+    execution,
+    measures,
+    metrics,
+    presence,
+    trading,
+)
 from orders.models import Order, Status
 from tests import factories
 from tests.api.http import bearer, placed, problem
@@ -47,7 +57,11 @@ class Scrape:
 
 @pytest.fixture
 def scrape(client: Client) -> Any:
-    return lambda: Scrape(client)
+    def flushed() -> Scrape:
+        measures.counts().flush()
+        return Scrape(client)
+
+    return flushed
 
 
 @pytest.fixture
@@ -95,7 +109,7 @@ def test_an_order_is_followed_through_its_life(scrape: Any, client: Client, stub
     claimed = claims.claim(order_id)
     assert claimed is not None
     running = scrape()
-    execution.attempt(claimed, execution.exchange(), lambda _: None)
+    execution.attempt(claimed, execution.exchange())
     ended = scrape()
 
     assert [seen("now", status="pending") for seen in (waiting, running, ended)] == [1, 0, 0]
@@ -105,7 +119,7 @@ def test_an_order_is_followed_through_its_life(scrape: Any, client: Client, stub
     assert [seen("starts_last_minute") for seen in (waiting, running, ended)] == [0, 1, 1]
     assert [seen("placed_total") for seen in (waiting, running, ended)] == [1, 1, 1]
     assert ended("ended_total", outcome="confirmed") == 1
-    assert running.stages() == dict.fromkeys(STAGES, 0)
+    assert running.stages() == dict.fromkeys(STAGES, 0) | {"queued": 1}
     assert ended.stages() == dict.fromkeys(STAGES, 1)
 
 
@@ -128,15 +142,22 @@ def test_what_was_held_is_late_from_when_trading_was_resumed(scrape: Any, limits
     assert scrape()("dispatch_lag_seconds") < 60
 
 
-def test_the_times_are_those_of_the_events(scrape: Any) -> None:
-    order = factories.order_in(Status.SUBMITTED)
-    for seq, seconds in ((1, 90), (2, 30.5), (3, 30.2), (4, 30)):
-        database.rows(
-            "UPDATE orders_orderevent SET created_at = now() - make_interval(secs => %(ago)s) "
-            "WHERE order_id = %(id)s AND seq = %(seq)s RETURNING seq",
-            {"id": order.id, "seq": seq, "ago": seconds},
-        )
-    factories.step_to(order, Status.CONFIRMED)
+def test_the_times_are_those_between_the_events(scrape: Any) -> None:
+    order_id = factories.place()
+    database.rows(
+        "UPDATE orders_order SET created_at = now() - interval '59.5 s' WHERE id = %(id)s "
+        "RETURNING id",
+        {"id": order_id},
+    )
+    order = claims.claim(order_id)
+    assert order is not None
+    for status, seconds in (
+        (Status.BUILDING, 0.3),
+        (Status.SUBMITTED, 0.2),
+        (Status.CONFIRMED, 30),
+    ):
+        order.updated_at -= timedelta(seconds=seconds)
+        factories.step_to(order, status)
 
     seen = scrape()
 
@@ -182,11 +203,26 @@ def test_other_ends_are_counted_and_have_no_total_time(scrape: Any, status: Stat
 
 def test_a_move_that_loses_its_claim_measures_nothing(scrape: Any) -> None:
     order = factories.order_in(Status.SUBMITTED)
+    before = scrape().stages()
     order.fence += 1
     with pytest.raises(claims.ClaimLost):
         factories.step_to(order, Status.CONFIRMED)
 
-    assert scrape().stages() == dict.fromkeys(STAGES, 0)
+    assert scrape().stages() == before
+
+
+def test_what_is_counted_while_the_database_is_away_is_kept(
+    scrape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> Any:
+        raise psycopg.OperationalError("away")
+
+    factories.order_in(Status.CONFIRMED)
+    with monkeypatch.context() as while_away:
+        while_away.setattr(database, "rows", away)
+        measures.counts().flush()
+
+    assert scrape().stages() == dict.fromkeys(STAGES, 1)
 
 
 # The dispatcher ----------------------------------------------------------------------------------
@@ -346,7 +382,7 @@ def test_no_order_is_read_but_by_an_index(conn: psycopg.Connection[Any], limits:
 
 
 def test_it_is_two_statements_however_many_orders_there_are(
-    scrape: Any, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     rows = database.rows
@@ -357,7 +393,7 @@ def test_it_is_two_statements_however_many_orders_there_are(
         factories.order_in(Status.CONFIRMED)
     asked.clear()
 
-    scrape()
+    Scrape(client)
 
     assert asked == [metrics.FLEET, metrics.MEASURES]
 

@@ -195,3 +195,32 @@ def test_a_bug_in_a_venue_surfaces() -> None:
         pytest.raises(ZeroDivisionError),
     ):
         opened.route(REQUEST)
+
+
+class InstantVenue(StubVenue):
+    answers_at_once = True
+
+
+def test_a_venue_that_never_waits_is_asked_in_the_thread_that_routes() -> None:
+    asked_in: list[threading.Thread] = []
+
+    def raydium_here() -> Quote:
+        asked_in.append(threading.current_thread())
+        return raydium()
+
+    venues = {"raydium": InstantVenue(raydium_here), "meteora": InstantVenue(UNAVAILABLE)}
+    route = Router(venues, timeouts_ms=dict.fromkeys(venues, 1)).route(REQUEST)
+
+    assert asked_in == [threading.current_thread()]
+    assert (route.venue, route.failures[0].code) == ("raydium", "QUOTE_UNAVAILABLE")
+
+
+def test_a_hung_venue_has_its_deadline_beside_one_that_never_waits() -> None:
+    hung = threading.Event()
+    slow = StubVenue(lambda: meteora() if hung.wait(5) else raydium())
+    venues = {"raydium": InstantVenue(raydium), "meteora": slow}
+
+    route = Router(venues, timeouts_ms={"raydium": 1, "meteora": 50}).route(REQUEST)
+
+    hung.set()
+    assert (route.venue, route.failures[0].venue) == ("raydium", "meteora")

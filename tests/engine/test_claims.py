@@ -318,3 +318,43 @@ def test_a_client_stopped_in_the_middle_of_a_claim_holds_no_lock(limits: Any) ->
         assert claims.claim(order_ids[1]) is not None
         while conn.pgconn.get_result():
             pass
+
+
+def test_threads_that_claim_together_get_an_order_each(limits: Any) -> None:
+    order_ids = sorted(place() for _ in range(4))
+
+    rows = claims.write([order_ids[2], "", "ord_none"])
+
+    assert [row and row["id"] for row in rows] == [order_ids[2], order_ids[0], order_ids[1]]
+    assert [load(order_id).status for order_id in order_ids] == ["routing"] * 3 + ["pending"]
+    assert [load(order_id).events.count() for order_id in order_ids] == [2, 2, 2, 1]
+
+
+def test_claims_made_together_keep_the_limits(limits: Any) -> None:
+    limits(concurrency=3, starts=2)
+    for _ in range(5):
+        place()
+
+    assert [row is not None for row in claims.write([""] * 5)] == [True, True, False, False, False]
+    assert claims.write([""]) == [None]
+
+
+def test_one_order_wanted_twice_is_claimed_once(limits: Any) -> None:
+    order_id = place()
+
+    first, second = claims.write([order_id, order_id])
+
+    assert (first and first["id"], second) == (order_id, None)
+    assert load(order_id).fence == 1
+
+
+def test_workers_of_the_release_before_claim_as_they_did(limits: Any) -> None:
+    order_id = place()
+
+    row = database.row(
+        "SELECT (c.claimed).id, c.previous_status "
+        "FROM orders_claim(%(id)s, 0, 0, interval '15 s') c",
+        {"id": order_id},
+    )
+
+    assert row == {"id": order_id, "previous_status": "pending"}

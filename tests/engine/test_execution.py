@@ -411,3 +411,61 @@ def test_after_a_failure_of_the_database_the_order_is_handed_over(
 
     assert pauses == [0.0, 1.0]
     assert claims.claim(order_id) is not None
+
+
+def test_a_task_goes_on_with_the_next_order_until_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_ids = [place() for _ in range(3)]
+
+    execute(order_ids[1], StubExchange(), monkeypatch)
+
+    assert [load(order_id).status for order_id in order_ids] == ["confirmed"] * 3
+
+
+def test_a_retry_of_its_own_order_reaches_celery_before_another_order_is_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, other = place(), place()
+
+    with pytest.raises(RetryLater):
+        execute(own, StubExchange(dead()), monkeypatch)
+
+    assert load(other).status == Status.PENDING
+
+
+def test_another_order_s_retry_does_not_end_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, failing, last = sorted(place() for _ in range(3))
+    exchange = StubExchange(landed(), dead(), landed())
+
+    execute(own, exchange, monkeypatch)
+
+    statuses = [load(order_id).status for order_id in (own, failing, last)]
+    assert statuses == ["confirmed", "pending", "confirmed"]
+
+
+def test_a_worker_told_to_stop_between_two_orders_begins_no_other(
+    leaving: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution.leaving.clear()
+    first, second = sorted(place() for _ in range(2))
+    exchange = StubExchange()
+    send = exchange.send
+    rung: list[bool] = []
+    monkeypatch.setattr(exchange, "send", lambda swap: execution.leaving.set() or send(swap))
+    monkeypatch.setattr(claims, "ring_room", lambda: rung.append(True))
+
+    execute(first, exchange, monkeypatch)
+
+    assert (load(first).status, load(second).status) == ("confirmed", "pending")
+    assert rung == [True]  # another worker has room for the second
+
+
+def test_a_task_goes_on_only_while_its_rate_limit_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_ids = sorted(place() for _ in range(4))
+    monkeypatch.setattr(execution, "exchange", StubExchange)
+    allowed = iter([True, False])
+
+    execution.execute_order(order_ids[0], may_go_on=lambda: next(allowed))
+
+    assert [load(order_id).status for order_id in order_ids] == ["confirmed"] * 2 + ["pending"] * 2

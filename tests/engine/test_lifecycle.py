@@ -1,6 +1,8 @@
 """The state machine: what may move where, and what a move writes."""
 
+from decimal import Decimal
 from itertools import pairwise, product
+from typing import Any
 
 import psycopg
 import pytest
@@ -159,3 +161,54 @@ def test_a_claim_makes_only_legal_moves() -> None:
         claimed = claims.claim(order.id)
         if claimed is not None and claimed.status != status:
             assert claimed.status in TRANSITIONS[status]
+
+
+def test_of_moves_made_together_each_is_made_or_lost_on_its_own() -> None:
+    first, stale, last = (
+        order_in(Status.ROUTING),
+        order_in(Status.ROUTING),
+        order_in(Status.ROUTING),
+    )
+    moves = [a_move(first), {**a_move(stale), "fence": stale.fence - 1}, a_move(last)]
+
+    written = lifecycle.write(moves)
+
+    assert [row["seq"] if isinstance(row, dict) else type(row) for row in written] == [
+        3, lifecycle.ClaimLost, 3,
+    ]  # fmt: skip
+    assert [load(order.id).status for order in (first, stale, last)] == [
+        "building", "routing", "building",
+    ]  # fmt: skip
+
+
+def test_a_move_that_the_database_refuses_takes_no_other_with_it() -> None:
+    sound, bad = order_in(Status.ROUTING), order_in(Status.ROUTING)
+
+    written = lifecycle.write([a_move(sound), {**a_move(bad), "to": "confirmed"}])
+
+    assert isinstance(written[0], dict)
+    assert isinstance(written[1], psycopg.errors.CheckViolation)
+    assert [load(order.id).status for order in (sound, bad)] == ["building", "routing"]
+
+
+def test_a_move_changes_the_columns_it_names_and_no_other() -> None:
+    order = order_in(Status.ROUTING)
+    lifecycle.advance(
+        order,
+        Status.BUILDING,
+        data={},
+        changes={"venue": "raydium", "fee": 2**64 - 1, "price_impact": Decimal("0.0000000012")},
+    )
+    lifecycle.advance(order, Status.PENDING, data={}, changes={"fee": None}, retry_in=1)
+
+    stored = load(order.id)
+    assert (stored.venue, stored.fee) == ("raydium", None)
+    assert stored.price_impact == Decimal("0.0000000012")
+
+
+def a_move(order: Order) -> dict[str, Any]:
+    """To building, as advance() has it written."""
+    return {
+        **{"id": order.id, "fence": order.fence, "from": "routing", "to": "building"},
+        **{"data": {}, "changes": {}},
+    }

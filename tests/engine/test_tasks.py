@@ -13,7 +13,7 @@ from kombu.utils.limits import TokenBucket
 from orderengine import broker
 from orderengine.celery import WorkerConsumer, app
 from orders import execution, hints
-from orders.tasks import execute_order
+from orders.tasks import execute_order, may_go_on
 from tests.stacks import wait_until
 
 
@@ -102,6 +102,18 @@ def test_a_task_without_a_rate_limit_has_no_bucket(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(execute_order, "rate_limit", None)
 
     assert WorkerConsumer.__new__(WorkerConsumer).bucket_for_task(execute_order) is None
+    assert may_go_on()
+
+
+def test_an_order_without_a_message_of_its_own_pays_from_the_same_bucket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execute_order, "rate_limit", "3/m")
+    bucket = WorkerConsumer.__new__(WorkerConsumer).bucket_for_task(execute_order)
+    assert bucket is not None
+
+    assert [may_go_on(), bucket.can_consume(1), may_go_on()] == [True, False, False]
+    monkeypatch.setattr(execute_order, "bucket", None)
 
 
 def test_a_hint_waits_in_redis_for_a_worker() -> None:

@@ -35,7 +35,6 @@ POINTS = {
     "stored": "web: after COMMIT, before doorbell and hint",
     "before-hint": "web: after COMMIT and doorbell, before the hint",
     "claimed": "after the claim (the move to routing), before anything else",
-    "next": "as above, by a task that has brought another order to its end",
     "built": "after the COMMIT of building",
     "signed": "signed, before the COMMIT of submitted",
     "submitting": "during the COMMIT of submitted: sent to PostgreSQL, answer never read",
@@ -144,9 +143,9 @@ def wrap_worker() -> None:
     @around(claims, "claim")
     def claim(original: Any, order_id: str) -> Any:
         order = original(order_id)
-        _here.order = order
         if order is not None:
-            reach("claimed" if order_id else "next", order.client_order_id)
+            _here.order = order  # the last one of a task, when its message is acknowledged
+            reach("claimed", order.client_order_id)
         return order
 
     @around(execution, "advance")

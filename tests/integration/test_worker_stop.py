@@ -6,6 +6,14 @@ from tests.stacks import engine, wait_until
 
 HANDED_OVER = "SELECT count(*) AS n FROM orders_order WHERE fence > 1"
 SUBMITTED = "SELECT count(*) AS n FROM orders_order WHERE status = 'submitted'"
+SECOND_RUNS = """
+SELECT count(*) AS n FROM orders_order WHERE status = 'submitted'
+AND EXISTS (SELECT FROM orders_order WHERE status = 'confirmed')
+"""
+LANDED = """
+SELECT count(*) AS n, count(DISTINCT order_id) AS orders FROM chain.transaction
+WHERE status = 'landed'
+"""
 ATTEMPTS = "SELECT DISTINCT attempt, status FROM orders_order"
 
 
@@ -24,3 +32,24 @@ def test_what_a_stopped_worker_cannot_finish_goes_on_elsewhere_at_once(new_datab
         assert time.monotonic() - begun < 45  # nobody waited for a lease of 60 s
         assert running.sql(ATTEMPTS) == [{"attempt": 1, "status": "confirmed"}]
         assert running.sql(HANDED_OVER)[0]["n"] >= 1
+
+
+def test_a_worker_killed_with_the_next_order_of_a_task_loses_no_order(new_database: str) -> None:
+    """One place, so that one task claims them all, one when the other has ended."""
+    with engine(
+        new_database,
+        QUEUE_CONCURRENCY="1",
+        DEX_SWAP_LATENCY_MS="700",
+        ORDER_LEASE_SECONDS="3",
+    ) as running:
+        for _ in range(4):
+            running.place()
+        wait_until(lambda: running.sql(SECOND_RUNS)[0]["n"] == 1)
+
+        running.processes["worker0"].kill()
+        running.start_worker("worker1")
+
+        running.wait_for_all(40)
+        assert running.sql(ATTEMPTS) == [{"attempt": 1, "status": "confirmed"}]
+        assert running.sql(LANDED) == [{"n": 4, "orders": 4}]
+        assert running.sql(HANDED_OVER)[0]["n"] == 1

@@ -1,0 +1,107 @@
+"""What is rung is what the channel layer itself would publish, in order, in one call."""
+
+import asyncio
+import queue
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+
+from orders import events
+from orders.events import Doorbell, Event
+from tests.stacks import wait_until
+
+
+def an_event(seq: int, order_id: str = "ord_1") -> Event:
+    return Event(
+        order_id=order_id,
+        owner_id=7,
+        seq=seq,
+        status="building",
+        previous_status="routing",
+        attempt=1,
+        created_at=datetime(2026, 11, 8, 10, 30, tzinfo=UTC),
+        data={"venue": "raydium", "quotes": [{"amountOut": "1.5"}, None]},
+    )
+
+
+def test_a_message_is_what_the_library_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[tuple[str, bytes]] = []
+    content = {"type": "order.event", "frame": an_event(3).frame(replayed=False)}
+
+    async def publish(self: Any, channel: str, message: bytes) -> None:
+        published.append((channel, message))
+
+    monkeypatch.setattr("channels_redis.pubsub.RedisSingleShardConnection.publish", publish)
+    asyncio.run(events.channel_layer().group_send("order.ord_1", content))
+
+    assert [events.message("order.ord_1", content)] == published
+
+
+def test_who_listens_through_the_library_hears_every_event_in_order() -> None:
+    async def heard() -> list[tuple[str, int]]:
+        layer = events.channel_layer()
+        channel = await layer.new_channel()
+        for group in ("order.ord_1", "owner.7"):
+            await layer.group_add(group, channel)
+        events.send([an_event(seq) for seq in (1, 2, 3)])
+        received = [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(6)]
+        return [(message["group"], message["frame"]["seq"]) for message in received]
+
+    found = asyncio.run(heard())
+
+    for group in ("order.ord_1", "owner.7"):
+        assert [seq for name, seq in found if name == group] == [1, 2, 3]
+
+
+@pytest.fixture
+def rung(monkeypatch: pytest.MonkeyPatch) -> Any:
+    counted = events.Counter(published=0, failed=0, dropped=0)
+    monkeypatch.setattr(events, "rung", counted)
+    return counted
+
+
+def test_a_redis_that_fails_costs_its_events_and_no_later_ones(
+    rung: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def send(waiting: Any) -> None:
+        if waiting[0].seq == 1:
+            raise redis.ConnectionError("refused")
+        sent.extend(event.seq for event in waiting)
+
+    monkeypatch.setattr(events, "send", send)
+    doorbell = Doorbell()
+    doorbell.ring(an_event(1))
+    wait_until(lambda: rung["failed"] == 1)
+    doorbell.ring(an_event(2))
+
+    wait_until(lambda: rung["published"] == 1)
+    assert sent == [2]
+
+
+def test_what_waits_while_redis_is_slow_goes_in_one_call_and_more_than_that_is_dropped(
+    rung: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BACKLOG", 3)
+    calls: list[list[int]] = []
+    go_on: queue.Queue[bool] = queue.Queue()
+
+    def send(waiting: Any) -> None:
+        calls.append([event.seq for event in waiting])
+        go_on.get(timeout=10)
+
+    monkeypatch.setattr(events, "send", send)
+    doorbell = Doorbell()
+    doorbell.ring(an_event(1))
+    wait_until(lambda: calls)
+    for seq in (2, 3, 4, 5):
+        doorbell.ring(an_event(seq))
+    go_on.put(True)
+    go_on.put(True)
+
+    wait_until(lambda: rung["published"] == 4)
+    assert calls == [[1], [2, 3, 4]]
+    assert rung["dropped"] == 1
