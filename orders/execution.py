@@ -66,14 +66,14 @@ class TransactionDied(Exception):
 def execute_order(
     order_id: str,
     *,
-    may_go_on: Callable[[], bool] = lambda: True,
+    may_go_on: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Run the next attempt of this order, and then of whatever may run, until nothing may.
+    """Run the next attempt of this order, or of the first that may run where this one may not.
 
-    Each order is claimed when the one before has left this thread: none waits for another. Before
-    each, `may_go_on` is asked. Raises RetryLater when this order is pending again for another
-    attempt.
+    Then, as long as `may_go_on` says so, of whatever may run. Each order is claimed when the one
+    before has left this thread: none waits for another. Raises RetryLater when this order is
+    pending again for another attempt.
     """
     if leaving.is_set():
         return  # the dispatcher finds the order for another worker

@@ -39,13 +39,11 @@ def waiting() -> int:
     return int(_broker().llen(settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
-def send_soon(order_id: str) -> None:
-    """Publish from a thread of its own: whoever answers a client does not wait for Redis."""
-    send_soon_many((order_id,))
+def send_soon(order_ids: Iterable[str]) -> None:
+    """Publish what one commit has stored, the oldest first, from a thread of its own.
 
-
-def send_soon_many(order_ids: Iterable[str]) -> None:
-    """One call for what one commit has stored, the oldest first."""
+    Whoever answers a client does not wait for Redis.
+    """
     backlog = _backlog()
     for order_id in order_ids:
         try:

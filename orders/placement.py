@@ -162,7 +162,7 @@ def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> N
         with requestid.logged(request.request_id):
             lifecycle.announce(first_event(request, order, shown))
         order_ids.append(order.order_id)
-    hints.send_soon_many(order_ids)
+    hints.send_soon(order_ids)
 
 
 def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:

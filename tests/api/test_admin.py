@@ -338,7 +338,7 @@ def test_of_all_that_match_those_that_wait_are_cancelled(
 
 def test_orders_are_hinted_again(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     hinted: list[str] = []
-    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    monkeypatch.setattr("orders.hints.send_soon", lambda order_ids: None)
     monkeypatch.setattr("orders.hints.send", lambda order_id: hinted.append(order_id) or True)
     waiting, ended = factories.place(), factories.order_in(Status.CONFIRMED).id
 
@@ -360,8 +360,7 @@ def test_a_redis_that_is_away_is_said(operator: Client, monkeypatch: pytest.Monk
 async def exported(operator: Client, *ids: str, **options: Any) -> list[dict[str, str]]:
     response = await sync_to_async(act)(operator, "export", *ids, **options)
     assert response["Content-Type"] == "text/csv; charset=utf-8"
-    text = "".join([part.decode() async for part in response.streaming_content])
-    return list(csv.DictReader(io.StringIO(text)))
+    return list(csv.DictReader(io.StringIO(response.content.decode())))
 
 
 @pytest.mark.asyncio

@@ -128,7 +128,7 @@ def test_a_batch_is_one_statement(client: Client, monkeypatch: pytest.MonkeyPatc
 def test_each_new_order_is_hinted_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     hinted: list[str] = []
     rung: list[str] = []
-    monkeypatch.setattr(hints, "send_soon", hinted.append)
+    monkeypatch.setattr(hints, "send_soon", hinted.extend)
     monkeypatch.setattr(events, "publish", lambda event: rung.append(event.order_id))
 
     order_ids = ids(batch(client, *named("a", "b")))
@@ -142,7 +142,7 @@ def test_redis_may_be_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> N
     released = threading.Event()
     monkeypatch.setattr(execute_order, "apply_async", lambda *_, **__: released.wait(30))
 
-    async def refused(event: events.Event) -> None:
+    def refused(waiting: object) -> None:
         raise ConnectionError("Redis is away")
 
     monkeypatch.setattr(events, "send", refused)

@@ -145,7 +145,7 @@ def test_redis_may_be_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> N
     released = threading.Event()
     monkeypatch.setattr(execute_order, "apply_async", lambda *_, **__: released.wait(30))
 
-    async def refused(event: events.Event) -> None:
+    def refused(waiting: object) -> None:
         raise ConnectionError("Redis is away")
 
     monkeypatch.setattr(events, "send", refused)

@@ -21,7 +21,7 @@ def hinted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hints that were sent, in order."""
     sent: list[str] = []
     monkeypatch.setattr("orders.hints.send", lambda order_id: sent.append(order_id) or True)
-    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    monkeypatch.setattr("orders.hints.send_soon", lambda order_ids: None)
     monkeypatch.setattr("orders.hints.waiting", lambda: 0)
     return sent
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_orders")
 
 def execute(order_id: str, exchange: StubExchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "exchange", lambda: exchange)
-    execution.execute_order(order_id, sleep=lambda _: None)
+    execution.execute_order(order_id, may_go_on=lambda: True, sleep=lambda _: None)
 
 
 def statuses(order_id: str) -> list[str]:

@@ -143,7 +143,7 @@ def test_each_first_event_is_announced_with_the_request_that_asked_for_it(
         "orders.lifecycle.announce",
         lambda event: announced.append((event.order_id, placement.requestid.bound())),
     )
-    monkeypatch.setattr("orders.hints.send_soon", hinted.append)
+    monkeypatch.setattr("orders.hints.send_soon", hinted.extend)
     requests = [
         order_request(request_id="one"),
         order_request(request_id="again", client_order_id="taken"),

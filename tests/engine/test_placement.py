@@ -38,7 +38,7 @@ def test_the_digits_of_an_order_id_are_its_time() -> None:
 
 def test_a_stored_order_is_hinted(monkeypatch: pytest.MonkeyPatch) -> None:
     hinted: list[str] = []
-    monkeypatch.setattr("orders.hints.send_soon", hinted.append)
+    monkeypatch.setattr("orders.hints.send_soon", hinted.extend)
 
     order_id = place(client_order_id="once")
     place(client_order_id="once")

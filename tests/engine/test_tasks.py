@@ -122,7 +122,7 @@ def test_a_hint_waits_in_redis_for_a_worker() -> None:
     assert hints.send("ord_1")
     assert hints.waiting() >= 1
     # A moment ago there may have been enough of them: such a hint is left out.
-    wait_until(lambda: hints.send_soon("ord_2") or hints.waiting() >= 3, seconds=5)
+    wait_until(lambda: hints.send_soon(["ord_2"]) or hints.waiting() >= 3, seconds=5)
 
 
 def test_a_hint_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ def test_what_waits_starts_at_once_when_trading_is_resumed(monkeypatch: pytest.M
     hinted: list[str] = []
     monkeypatch.setattr("orders.dispatcher.TICK_SECONDS", 30)  # the bell alone wakes it
     monkeypatch.setattr("orders.hints.send", lambda order_id: hinted.append(order_id) or True)
-    monkeypatch.setattr("orders.hints.send_soon", lambda order_id: None)
+    monkeypatch.setattr("orders.hints.send_soon", lambda order_ids: None)
     monkeypatch.setattr("orders.hints.waiting", lambda: 0)
     order_id = place()
     trading.halt("alice")
@@ -238,7 +238,7 @@ def test_a_halt_waits_for_what_is_about_to_be_committed(what: str) -> None:
     request = order_request()
     order = placement.wanted([request], [request.as_event_data()])
     placing = (placement.PLACE, {"owner_id": None, "wanted": placement.Jsonb(order)})
-    starting = (claims.CLAIM, {"id": "", "concurrency": 0, "starts": 0, "lease": 15})
+    starting = (claims.CLAIM, {"wanted": [""], "concurrency": 0, "starts": 0, "lease": 15})
     statement, params = placing if what == "an order" else starting
 
     with ThreadPoolExecutor(1) as threads:

@@ -101,8 +101,8 @@ def wrap_web() -> None:
             reach("before-doorbell", _here.order.client_order_id)
         original(event, **rest)
 
-    @around(hints, "send_soon_many")
-    def send_soon_many(original: Any, order_ids: Any) -> None:
+    @around(hints, "send_soon")
+    def send_soon(original: Any, order_ids: Any) -> None:
         reach("before-hint", getattr(_here, "placing", None))
         if HINTS_DROPPED.exists():
             count(HINTS_DROPPED.name)
