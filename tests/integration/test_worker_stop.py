@@ -10,7 +10,6 @@ SECOND_RUNS = """
 SELECT count(*) AS n FROM orders_order WHERE status = 'submitted'
 AND EXISTS (SELECT FROM orders_order WHERE status = 'confirmed')
 """
-MEASURED = "SELECT sum(count) AS n FROM orders_measure WHERE name = 'total'"
 LANDED = """
 SELECT count(*) AS n, count(DISTINCT order_id) AS orders FROM chain.transaction
 WHERE status = 'landed'
@@ -54,7 +53,3 @@ def test_a_worker_killed_with_the_next_order_of_a_task_loses_no_order(new_databa
         assert running.sql(ATTEMPTS) == [{"attempt": 1, "status": "confirmed"}]
         assert running.sql(LANDED) == [{"n": 4, "orders": 4}]
         assert running.sql(HANDED_OVER)[0]["n"] == 1
-
-        running.processes["worker1"].terminate()
-        assert running.processes["worker1"].wait(15) == 0
-        assert running.sql(MEASURED)[0]["n"] >= 3  # what it had not added yet, too
