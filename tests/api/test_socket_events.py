@@ -165,7 +165,7 @@ async def test_a_socket_that_has_the_last_event_already_is_closed(connect: Conne
 
 
 async def test_a_socket_is_closed_after_its_order_and_not_after_another(connect: Connect) -> None:
-    waiting, done = await place(), await executed()
+    done, waiting = await executed(), await place()  # a task goes on with what waits
     socket = await connect(f"?orderId={waiting}")
     await socket.hello()
     await socket.events(1)
