@@ -5,6 +5,7 @@ up, and a restart loses nothing. A kill loses the last second's, never a part of
 are no promises, and the numbers of orders come from the tally, which counts with the move.
 """
 
+import atexit
 import threading
 import time
 from bisect import bisect_left
@@ -112,5 +113,6 @@ def moved(event: Event, *, since: Order) -> None:
 @once
 def counts() -> Counts:
     made = Counts()
+    atexit.register(made.flush)
     threading.Thread(target=made.keep_flushing, name="measures", daemon=True).start()
     return made

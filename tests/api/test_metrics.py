@@ -225,6 +225,15 @@ def test_what_is_counted_while_the_database_is_away_is_kept(
     assert scrape().stages() == dict.fromkeys(STAGES, 1)
 
 
+def test_what_a_process_has_counted_is_added_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_the_end: list[Any] = []
+    monkeypatch.setattr("atexit.register", at_the_end.append)
+
+    made = measures.counts.__wrapped__()  # type: ignore[attr-defined]
+
+    assert at_the_end == [made.flush]
+
+
 # The dispatcher ----------------------------------------------------------------------------------
 
 
