@@ -5,7 +5,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test test-browser screenshots faults faults-long backlog scale figures quote up load \
+.PHONY: help demo test test-fleet test-browser screenshots faults faults-long backlog scale figures quote up load \
 	bench bench-quick check format watch newman contract transcript
 
 help: ## this list
@@ -37,6 +37,9 @@ transcript: .venv/installed ## one client's life over the WebSocket alone, again
 
 test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and dex
 	$(BIN)/python -m pytest -n 3 $(ARGS)
+
+test-fleet: .venv/installed ## the tests that need a fleet and their time: stops, kills, limits across processes, the fast profile
+	$(BIN)/python -m pytest -n 2 -m fleet tests/integration $(ARGS)
 
 test-browser: .venv/installed ## the order desk and the admin in Chromium
 	$(BIN)/python -m pytest -m browser -p no:randomly tests/browser $(ARGS)

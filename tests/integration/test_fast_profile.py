@@ -11,7 +11,10 @@ from orderengine.embedded.server import free_port
 from tests.sockets import CONFIRMED, events, hear_to_the_end
 from tests.stacks import ORDER, Running, answers, stop, wait_until
 
-pytestmark = pytest.mark.skipif(bool(proxy.missing()), reason=f"needs {', '.join(proxy.missing())}")
+pytestmark = [
+    pytest.mark.fleet,
+    pytest.mark.skipif(bool(proxy.missing()), reason=f"needs {', '.join(proxy.missing())}"),
+]
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def seqs_heard(socket: ClientConnection) -> dict[str, list[int]]:
     return seqs
 
 
+@pytest.mark.fleet
 @pytest.mark.timeout(120)
 def test_limits_and_streams_hold_across_processes(new_database: str) -> None:
     with (

@@ -54,6 +54,7 @@ def stored(running: Running) -> str:
     return "\n".join([*rows, *(repr(client.dump(key)) for key in client.scan_iter())])
 
 
+@pytest.mark.fleet
 def test_large_orders_take_two_venues_in_one_transaction_and_show_no_key(
     new_database: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

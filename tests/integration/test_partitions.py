@@ -60,6 +60,7 @@ def rows_in(conn: Connection, table: str) -> int:
     return int(count)
 
 
+@pytest.mark.fleet
 def test_orders_run_while_their_events_are_moved_to_partitions_and_outlive_them(
     conn: Connection, new_database: str
 ) -> None:

@@ -33,6 +33,7 @@ SELECT max(running) AS most FROM (
 """
 
 
+@pytest.mark.fleet
 def test_two_workers_keep_the_limit_and_finish_what_a_killed_one_left(new_database: str) -> None:
     with engine(
         new_database,
@@ -57,6 +58,7 @@ def test_two_workers_keep_the_limit_and_finish_what_a_killed_one_left(new_databa
         assert max(abs(starts.index(order_id) - n) for n, order_id in enumerate(batch)) < 4
 
 
+@pytest.mark.fleet
 def test_no_more_orders_start_in_a_minute_than_allowed(new_database: str) -> None:
     with engine(new_database, QUEUE_RATE_LIMIT="4") as running:
         for _ in range(7):
@@ -76,6 +78,7 @@ def test_no_more_orders_start_in_a_minute_than_allowed(new_database: str) -> Non
         assert running.sql(completed)[0]["n"] == 7
 
 
+@pytest.mark.fleet
 def test_a_venue_error_is_retried_after_1_and_2_seconds_and_fails_once_with_its_reason(
     new_database: str,
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_venue_error_is_retried_after_1_and_2_seconds_and_fails_once_with_its_
         assert events[2]["data"]["error"]["code"] == "QUOTE_UNAVAILABLE"
 
 
+@pytest.mark.fleet
 def test_a_dead_venue_leaves_the_other(new_database: str) -> None:
     with engine(new_database, DEX_FAULTS="raydium.quote_unavailable=1") as running:
         order_id = running.place()

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.stacks import engine, wait_until
 
 HANDED_OVER = "SELECT count(*) AS n FROM orders_order WHERE fence > 1"
@@ -17,6 +19,7 @@ WHERE status = 'landed'
 ATTEMPTS = "SELECT DISTINCT attempt, status FROM orders_order"
 
 
+@pytest.mark.fleet
 def test_what_a_stopped_worker_cannot_finish_goes_on_elsewhere_at_once(new_database: str) -> None:
     with engine(new_database, DEX_SWAP_LATENCY_MS="9000", ORDER_LEASE_SECONDS="60") as running:
         for _ in range(10):
@@ -34,6 +37,7 @@ def test_what_a_stopped_worker_cannot_finish_goes_on_elsewhere_at_once(new_datab
         assert running.sql(HANDED_OVER)[0]["n"] >= 1
 
 
+@pytest.mark.fleet
 def test_a_worker_killed_with_the_next_order_of_a_task_loses_no_order(new_database: str) -> None:
     """One place, so that one task claims them all, one when the other has ended."""
     with engine(
