@@ -67,6 +67,8 @@ def completed(headers: Headers) -> Headers:
     is_page = present.get(b"content-type", b"").startswith(b"text/html")
     policy = PAGES if is_page else NOBODY
     wanted = {**ALWAYS, b"content-security-policy": policy.encode()}
+    if b"last-modified" in present:  # a file: a browser asks whether its copy is still the one
+        wanted[b"cache-control"] = b"no-cache"
     return [*headers, *((name, wanted[name]) for name in wanted if name not in present)]
 
 
