@@ -56,6 +56,10 @@ def test_refusals_are_problems_whoever_makes_them(fast: Running) -> None:
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json()["code"] == "TOO_LARGE"
 
+    traced = httpx.request("TRACE", url)
+    assert (traced.status_code, traced.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert "POST" in traced.headers["Allow"]
+
     stop(fast.processes.pop("rest"))
     answer = httpx.post(url, json=ORDER)
     assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
