@@ -524,3 +524,10 @@ def test_no_page_has_anything_inline(operator: Client, executed: Order) -> None:
     for path in ("/admin/", LIST, HALTS, f"{LIST}{quote(executed.id)}/change/"):
         page = operator.get(path).text
         assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)[^>]*>", page), path
+
+
+@pytest.mark.parametrize("name", ["status__exact", "venue__exact", "failure_code__exact", "q"])
+def test_a_filter_with_a_nul_is_refused_as_a_wrong_one(operator: Client, name: str) -> None:
+    answer = operator.get(f"/admin/orders/order/?{name}=%00")
+
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/orders/order/?e=1")
