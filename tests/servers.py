@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if early_config.known_args_namespace.numprocesses and "PYTEST_XDIST_WORKER" not in os.environ:
         return  # each of xdist's workers has servers of its own
     os.environ.update(ENVIRONMENT)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # children are told by it
     # Servers of its own, whatever DATABASE_URL says: tests empty tables.
     stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ={})
     if stack.postgres is not None:  # what these tests break is never the power supply
