@@ -10,6 +10,7 @@ from django.urls import path, reverse
 
 from orders import trading
 from orders.admin.badges import moment, seconds
+from orders.admin.readonly import ReadOnlyAdmin
 from orders.models import Halt
 
 MAY_HALT = "orders.change_halt"
@@ -29,7 +30,7 @@ def banner(request: HttpRequest, page: str) -> dict[str, Any]:
 
 
 @admin.register(Halt)
-class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class HaltAdmin(ReadOnlyAdmin):
     list_display = ["halted", "halted_by", "reason", "resumed", "resumed_by", "lasted"]
     list_display_links = None
     list_per_page = 50
@@ -37,18 +38,6 @@ class HaltAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at r
     ordering = ["-id"]
     sortable_by = ()
     change_list_template = "admin/orders/trading.html"
-
-    class Media:
-        css = {"all": ["orders/admin.css"]}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description="halted at (UTC)")
     def halted(self, halt: Halt) -> str | None:

@@ -15,11 +15,12 @@ from orders.admin.badges import NO_BREAK_SPACE, badge, moment, seconds
 from orders.admin.filters import CreatedFilter
 from orders.admin.halts import banner
 from orders.admin.paging import OrderChangeList
+from orders.admin.readonly import ReadOnlyAdmin
 from orders.models import Order
 
 
 @admin.register(Order)
-class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class OrderAdmin(ReadOnlyAdmin):
     list_display = ["id", "state", "order", "route", "attempt", "failure", "created", "took"]
     list_filter = ["status", "venue", "failure_code", CreatedFilter]
     show_facets = admin.ShowFacets.NEVER
@@ -58,18 +59,6 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at 
             },
         ),
     ]
-
-    class Media:
-        css = {"all": ["orders/admin.css"]}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """For the actions that do something."""

@@ -1,7 +1,7 @@
 // The two libraries, and a cell: a value that components redraw for.
-import { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm-3.1.1.js";
+import { html, render, useEffect, useRef, useState } from "./vendor/preact-htm-3.1.1.js";
 
-export { html, render, useCallback, useEffect, useMemo, useRef, useState };
+export { html, render, useEffect, useRef, useState };
 
 export const setup = JSON.parse(document.getElementById("setup").textContent);
 

@@ -1,7 +1,7 @@
 // Where an order is made: what is paid, what would be received now, and the deed.
 import { isResting, post, UNREACHABLE } from "./api.js";
 import { engine, lookSoon } from "./engine.js";
-import { amount, age, duration, grouped, percent, short, venueName } from "./format.js";
+import { age, amount, percent, short, venueName } from "./format.js";
 import { html, setup, useCell, useEffect, useNow, useRef, useRepeat, useState } from "./lib.js";
 import { place, placeBatch } from "./orders.js";
 import { Quotes } from "./quotes.js";
@@ -162,7 +162,7 @@ function useQuote(order) {
   const turn = useRef(0);
   useEffect(() => {
     turn.current += 1;
-    setQuoted(({ route }) => (order ? { asking: true, route: undefined, before: route } : {}));
+    setQuoted(order ? { asking: true } : {});
     const timer = setTimeout(() => setSettled(key), TYPING_MS);
     return () => clearTimeout(timer);
   }, [key]);
