@@ -182,8 +182,9 @@ class Supervisor:
             transport.close()
 
     def _show_lines(self, name: str, lines: Sequence[bytes]) -> None:
-        for line in lines:
-            self.say(f"{self._label(name)} {line.decode(errors='replace')}")
+        if lines:
+            label = self._label(name)
+            self.say("\n".join(f"{label} {line.decode(errors='replace')}" for line in lines))
 
     def _label(self, name: str) -> str:
         names = [child.name for child in self.children]

@@ -19,7 +19,7 @@ ENVIRONMENT = {
     "DEX_QUOTE_LATENCY_MS": "0",
     "DEX_SWAP_LATENCY_MS": "0",
     "DEX_FAULTS": "",
-    "LOG_LEVEL": "warning",
+    "LOG_LEVEL": "info",
     "WORKER_RATE_LIMIT": "",
 }
 

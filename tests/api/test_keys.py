@@ -214,14 +214,21 @@ async def test_while_postgresql_is_away_an_open_socket_stays(
     assert [(await socket.receive())["type"] for _ in range(4)] == ["heartbeat"] * 4
 
 
-def test_a_key_is_in_no_log(client: Client, alice: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_is_in_no_log(
+    client: Client,
+    alice: User,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     key = keys.create(alice.pk)
     with caplog.at_level(logging.DEBUG):
         listed(client, key)
-        execute(client, {}, Authorization=f"Bearer {key}")
+        placed(client, Authorization=f"Bearer {key}")
         refused = execute(client, Authorization=f"Bearer {key}x")
 
-    assert key not in caplog.text + refused.text
+    ours = capsys.readouterr().err
+    assert "order.moved" in ours
+    assert key not in ours + caplog.text + refused.text
 
 
 # The command line --------------------------------------------------------------------------------

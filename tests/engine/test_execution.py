@@ -251,7 +251,7 @@ def test_a_long_wait_renews_the_lease(settings: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_a_fault_of_the_engine_fails_the_order_without_details(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order_id = place()
 

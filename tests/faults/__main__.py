@@ -199,6 +199,9 @@ async def work(options: argparse.Namespace) -> int:
     if rows:
         console.print(report(rows))
     minutes = (time.monotonic() - begun) / 60
+    for row in rows:
+        if row.violations:
+            tell(row)  # again: whoever reads the end of a log alone is to know why
     console.print(f"seed {options.seed}, {minutes:.1f} minutes")
     if options.json:
         results: dict[str, Any] = {"seed": options.seed, "commit": commit(), "long": options.long}

@@ -87,13 +87,16 @@ class Web:
         return time.monotonic() - self.told_at
 
 
+QUIET = {"LOG_LEVEL": "warning"}  # what is said then is a fault
+
+
 @contextmanager
 def serving(output: Path, application: str, **environment: str) -> Iterator[Web]:
     port = free_port()
     argv = [*DAPHNE, "--port", str(port), application]
     with output.open("w") as file:
         process = subprocess.Popen(
-            argv, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
+            argv, cwd=ROOT, env={**os.environ, **QUIET, **environment}, stdout=file, stderr=file
         )
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/live"), seconds=30)

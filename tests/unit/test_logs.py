@@ -4,107 +4,97 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pytest
-import structlog
 
 from orderengine import logs
 
 ROOT = Path(__file__).parents[2]
 
 
-class Lines(logging.Handler):
-    """Keeps what a handler with the configured formatter would have written."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        super().__init__()
-        config = logs.logging_config(level="INFO", json=as_json)
-        given = config["formatters"]["structured"]
-        self.setFormatter(
-            structlog.stdlib.ProcessorFormatter(
-                foreign_pre_chain=given["foreign_pre_chain"], processors=given["processors"]
-            )
-        )
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
+ORDER = {"order_id": "ord_1", "from": "new", "to": "pending"}
 
 
-@pytest.fixture
-def logger() -> Iterator[logging.Logger]:
-    logger = logging.getLogger("tests.logs")
-    logger.setLevel("INFO")
-    logger.propagate = False
-    yield logger
-    logger.handlers.clear()
-    structlog.contextvars.clear_contextvars()
-
-
-def structured(logger: logging.Logger) -> Any:
-    """As structlog.get_logger() is after configure()."""
-    return structlog.wrap_logger(
-        logger,
-        processors=[*logs.SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.stdlib.BoundLogger,
+def configured(program: str, *, level: str = "INFO", as_json: bool = True) -> list[str]:
+    """The lines that a process with this configuration writes, all of them to stderr."""
+    head = f"""
+import logging, structlog
+from orderengine.logs import configure, logging_config
+configure(logging_config(level={level!r}, json={as_json}))
+log = structlog.get_logger("orders.lifecycle")
+library = logging.getLogger("any.library")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", head + program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    assert done.stdout == ""
+    return done.stderr.splitlines()
 
 
-def test_in_production_a_line_is_one_json_object(logger: logging.Logger) -> None:
-    logger.addHandler(lines := Lines(as_json=True))
+def test_in_production_a_line_is_one_json_object() -> None:
+    (line,) = configured(f"log.info('order.moved', **{ORDER})")
 
-    structured(logger).info("order.moved", order_id="ord_1", **{"from": "new", "to": "pending"})
-
-    (line,) = lines.lines
     record = json.loads(line)
-    moved = {"order_id": "ord_1", "from": "new", "to": "pending"}
-    assert record.items() >= {"event": "order.moved", "level": "info", **moved}.items()
-    assert record["logger"] == "tests.logs"
+    assert record.items() >= {"event": "order.moved", "level": "info", **ORDER}.items()
+    assert record["logger"] == "orders.lifecycle"
     assert record["timestamp"].endswith("Z")
 
 
-def test_a_library_s_record_looks_the_same(logger: logging.Logger) -> None:
-    logger.addHandler(lines := Lines(as_json=True))
+def test_a_library_s_record_looks_the_same() -> None:
+    (line,) = configured("library.warning('%s of %s', 1, 2)")
 
-    logger.warning("%s of %s", 1, 2)
-
-    record = json.loads(lines.lines[0])
+    record = json.loads(line)
     assert record.items() >= {"event": "1 of 2", "level": "warning"}.items()
+    assert record["logger"] == "any.library"
 
 
-def test_every_line_of_a_request_has_its_id(logger: logging.Logger) -> None:
-    logger.addHandler(lines := Lines(as_json=True))
+def test_every_line_of_a_request_has_its_id() -> None:
+    lines = configured("""
+with structlog.contextvars.bound_contextvars(request_id="req_1"):
+    log.info("one")
+    library.warning("two")
+""")
 
-    with structlog.contextvars.bound_contextvars(request_id="req_1"):
-        structured(logger).info("one")
-        logger.info("two")
-
-    assert [json.loads(line)["request_id"] for line in lines.lines] == ["req_1", "req_1"]
-
-
-def test_in_production_an_exception_stays_on_its_line(logger: logging.Logger) -> None:
-    logger.addHandler(lines := Lines(as_json=True))
-
-    structured(logger).error("request.bug", exc_info=ValueError("two\nlines"))
-
-    (line,) = lines.lines
-    assert "\n" not in line
-    assert "ValueError: two\nlines" in json.loads(line)["exception"]
+    assert [json.loads(line)["request_id"] for line in lines] == ["req_1", "req_1"]
 
 
-def test_in_a_terminal_a_line_is_readable(logger: logging.Logger) -> None:
-    logger.addHandler(lines := Lines(as_json=False))
+FAULT = """
+def fault():
+    secret = "a value"
+    raise ValueError("two\\nlines")
+try:
+    fault()
+except ValueError:
+    log.exception("request.bug")
+    library.exception("lost")
+"""
 
-    structured(logger).info("order.moved", order_id="ord_1", to="pending")
 
-    (line,) = lines.lines
-    assert "order.moved" in line
-    assert "order_id=ord_1" in line
-    assert "to=pending" in line
-    assert "\x1b" not in line
+def test_in_production_an_exception_stays_on_its_line() -> None:
+    lines = configured(FAULT)
+
+    assert [json.loads(line)["event"] for line in lines] == ["request.bug", "lost"]
+    for line in lines:
+        assert "ValueError: two\nlines" in json.loads(line)["exception"]
+        assert "a value" not in line.replace('secret = \\"a value', "")
+
+
+def test_in_a_terminal_an_exception_is_below_its_line() -> None:
+    lines = configured(FAULT, as_json=False)
+
+    assert "[error   ] request.bug" in lines[0]
+    assert lines[1] == "Traceback (most recent call last):"
+    assert [line for line in lines if "two" in line] == ["ValueError: two"] * 2
+
+
+def test_in_a_terminal_a_line_is_readable() -> None:
+    (line,) = configured(f"log.info('order.moved', why='so it is', **{ORDER})", as_json=False)
+
+    told = "[info    ] order.moved    [orders.lifecycle]"
+    assert line.endswith(f"Z {told} why='so it is' order_id=ord_1 from=new to=pending")
 
 
 def record_of(level: int, error: Exception | None) -> logging.LogRecord:
@@ -136,39 +126,26 @@ def test_a_refusal_is_the_client_s_to_read_and_not_logged() -> None:
     assert logs.Bugs().filter(record_of(logging.ERROR, ZeroDivisionError("500")))
 
 
-def test_configured_the_process_writes_json_lines_to_stderr() -> None:
-    program = """
-import logging, structlog
-from orderengine.logs import configure, logging_config
-configure(logging_config(level="INFO", json=True))
-log = structlog.get_logger("orders.lifecycle")
+def test_what_is_below_its_level_is_not_said() -> None:
+    lines = configured("""
 log.debug("not.said")
 log.info("order.moved", order_id="ord_1")
-logging.getLogger("any.library").warning("watch out")
+library.warning("watch out")
 logging.getLogger("celery.worker.strategy").info("not said")
 logging.getLogger("psycopg.pool").warning("not said")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+""")
 
-    records = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [record["event"] for record in records] == ["order.moved", "watch out"]
-    assert records[0]["order_id"] == "ord_1"
-    assert done.stdout == ""
+    assert [json.loads(line)["event"] for line in lines] == ["order.moved", "watch out"]
 
 
 def test_a_handshake_is_not_logged_at_debug_either() -> None:
     """The library writes each header of it: `manage.py watch` sends its key in one."""
-    program = """
-import logging
-from orderengine.logs import configure, logging_config
-configure(logging_config(level="DEBUG", json=True))
+    lines = configured(
+        """
 logging.getLogger("websockets.client").debug("> Authorization: Bearer oee_")
-logging.getLogger("any.library").debug("said")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+library.debug("said")
+""",
+        level="DEBUG",
     )
 
-    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["said"]
+    assert [json.loads(line)["event"] for line in lines] == ["said"]
