@@ -36,7 +36,7 @@ def conninfo() -> str:
 # Each statement of the engine has an index that answers it in order. With statistics from before a
 # queue grew, PostgreSQL would rather read, sort or hash all orders there are: 100,000 waiting made
 # the end of an order take 7 ms instead of 0.6, and a claim 27.
-# Compiling a statement takes longer than any of them, and so does planning it anew for each value.
+# Compiling a statement takes longer than any of them.
 BY_INDEX = " ".join(
     f"-c {name}=off"
     for name in (
@@ -45,12 +45,11 @@ BY_INDEX = " ".join(
         "jit",
     )
 )
-OPTIONS = f"{BY_INDEX} -c plan_cache_mode=force_generic_plan"
 
 
 def options() -> str:
     """What libpq tells the server of each connection of the pool."""
-    return f"{conninfo_to_dict(conninfo()).get('options', '')} {OPTIONS}"
+    return f"{conninfo_to_dict(conninfo()).get('options', '')} {BY_INDEX}"
 
 
 @once
