@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class Fleet:
         self._read = 0
         self.extra: dict[str, dict[str, str]] = {}  # environment of one process from its next start
         self.children: dict[str, Child] = {}
+        self.start_seconds = 0.0  # that all processes took, at once, on this machine today
 
     @property
     def env(self) -> dict[str, str]:
@@ -205,9 +207,11 @@ class Fleet:
             self.make_children()
             with (self.home / "fleet.log").open("w", buffering=1) as log:
                 keeper = Supervisor(list(self.children.values()), output=log)
+                begun = time.monotonic()
                 keeping = asyncio.create_task(keeper.keep())
                 try:
                     await self.until_ready()
+                    self.start_seconds = time.monotonic() - begun
                     yield self
                 finally:
                     for name in self.children:
