@@ -1,12 +1,13 @@
 """One structured line per event: JSON in production, readable in a terminal.
 
 Our own lines go from structlog to stderr: the way over `logging`, which libraries take, costs four
-times as much, and an order has six lines.
+times as much (docs/performance.md), and an order has six lines.
 """
 
 import logging.config
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -90,15 +91,22 @@ class Bugs(logging.Filter):
 
 
 class Stderr:
-    """A logger in structlog's sense: each line is one write to what stderr is now."""
+    """A logger in structlog's sense: each line is one write to what stderr is now.
+
+    A line that cannot be written is lost: a full disk is no reason to break off an order.
+    """
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
     def msg(self, line: str) -> None:
-        sys.stderr.write(f"{line}\n")
+        with suppress(OSError):
+            sys.stderr.write(f"{line}\n")
 
     debug = info = warning = error = critical = msg
+
+
+AMBIGUOUS = frozenset(" ='\"")  # where a value with one of these ends is not plain to see
 
 
 def readable(_: object, __: str, line: MutableMapping[str, Any]) -> str:
@@ -111,7 +119,7 @@ def readable(_: object, __: str, line: MutableMapping[str, Any]) -> str:
 
 
 def worded(value: object) -> str:
-    if isinstance(value, str) and " " not in value and "\n" not in value:
+    if isinstance(value, str) and value.isprintable() and AMBIGUOUS.isdisjoint(value):
         return value
     return repr(value)
 

@@ -6,7 +6,7 @@ database if `models.TRANSITIONS` does not have them.
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from dex.types import Swap
 from orders import database, events, measures
-from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status
+from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status, listed
 from orders.together import Together
 
 log = structlog.get_logger(__name__)
@@ -32,12 +32,6 @@ KEPT = (
     "venue, expected_amount_out, min_amount_out, amount_out, fee, fee_token, price_impact, "
     "tx_hash, failure_code, failure_message"
 )
-
-
-def sql_list(statuses: Iterable[str]) -> str:
-    return "('" + "', '".join(statuses) + "')"
-
-
 # Many moves, each made or not on its own; a row for each that was made.
 MOVE = f"""
 WITH m AS (
@@ -47,9 +41,9 @@ WITH m AS (
 ), o AS (
     UPDATE orders_order o
     SET status = m.to, seq = o.seq + 1, updated_at = now(),
-        lease_until = CASE WHEN m.to IN {sql_list(IN_EXECUTION)}
+        lease_until = CASE WHEN m.to IN ({listed(IN_EXECUTION)})
             THEN now() + make_interval(secs => %(lease)s) END,
-        completed_at = CASE WHEN m.to IN {sql_list(TERMINAL)} THEN now() END,
+        completed_at = CASE WHEN m.to IN ({listed(TERMINAL)}) THEN now() END,
         takeovers = CASE WHEN m.to = 'submitted' THEN 0 ELSE o.takeovers END,
         attempt = o.attempt + CASE WHEN m.retry_in IS NULL THEN 0 ELSE 1 END,
         next_attempt_at = CASE WHEN m.retry_in IS NULL THEN o.next_attempt_at
@@ -75,7 +69,7 @@ WITH m AS (
     FROM o WHERE o.from = 'submitted' AND order_id = o.id AND state = 'live'
 ), counted AS (
     INSERT INTO orders_tally (kind, shard, count)
-    SELECT "to", pg_backend_pid() %% 16, count(*) FROM o WHERE "to" IN {sql_list(TERMINAL)}
+    SELECT "to", pg_backend_pid() %% 16, count(*) FROM o WHERE "to" IN ({listed(TERMINAL)})
     GROUP BY "to" ORDER BY "to"
     ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
 )

@@ -3,6 +3,7 @@
 import secrets
 import string
 import time
+from collections.abc import Iterable
 from functools import cache, reduce
 from operator import or_
 from typing import Any
@@ -44,6 +45,11 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 IN_EXECUTION = (Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
 TERMINAL = (Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 NOT_CONFIRMED = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+
+
+def listed(statuses: Iterable[Status]) -> str:
+    """As SQL has them between parentheses."""
+    return ", ".join(f"'{status.value}'" for status in statuses)
 
 
 class FailureCode(models.TextChoices):

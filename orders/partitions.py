@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from orders.models import IN_EXECUTION
+from orders.models import IN_EXECUTION, listed
 
 Connection = psycopg.Connection[Any]
 
@@ -56,7 +56,7 @@ SELECT count(*) AS count, min(id) AS first FROM (
     SELECT id FROM orders_order WHERE status = 'pending' AND id >= %(lower)s AND id < %(upper)s
     UNION ALL
     SELECT id FROM orders_order
-    WHERE status IN ({", ".join(f"'{status}'" for status in IN_EXECUTION)})
+    WHERE status IN ({listed(IN_EXECUTION)})
       AND id >= %(lower)s AND id < %(upper)s
 ) found
 """

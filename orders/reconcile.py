@@ -4,11 +4,11 @@ Each statement is one snapshot: orders, events, swaps and the tally are written 
 chain writes before the order does, so a working engine never shows a violation in passing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Status
+from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, listed
 from orders.partitions import KEPT_FROM
 
 Fetch = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
@@ -35,10 +35,6 @@ class Finding:
     invariant: Invariant
     violations: int
     examples: tuple[str, ...]
-
-
-def listed(statuses: Iterable[Status]) -> str:
-    return ", ".join(f"'{status.value}'" for status in statuses)
 
 
 ENDS = listed(TERMINAL)

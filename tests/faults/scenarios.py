@@ -93,7 +93,7 @@ WHERE status IN ('routing', 'building', 'submitted') AND lease_until > now()
 
 async def worker_killed(run: Run) -> None:
     for n in range(run.dose(4, 30)):
-        await asyncio.sleep(max(run.dose(3, 7), run.fleet.start_seconds / 2))  # the last is back
+        await asyncio.sleep(max(run.dose(3, 7), run.fleet.start_seconds / 2))  # one alone
         if n % 4 == 3:  # the whole fleet of workers, every 30 s, with an order in execution
             await eventually(lambda: run.fleet.sql(HELD), 30)
             run.fault(run.fleet.kill("worker1"))
