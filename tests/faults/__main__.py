@@ -65,8 +65,13 @@ class Row:
     faults: int
     measured: list[Measured]
     violations: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def wrong(self) -> list[str]:
+        return self.violations + self.late
 
 
 def measure(name: str, run: Run, lives: verify.Lives) -> list[float]:
@@ -99,9 +104,9 @@ async def carry_out(scenario: Scenario, fleet: Fleet, seed: str, *, long: bool) 
     try:
         await scenario.act(run)
     except TimeoutError as error:
-        clients.violations.append(f"the scenario could not go on: {error!r}")
+        run.late.append(f"the scenario could not go on: {error!r}")
     await run.quiet()
-    row = Row(scenario.name, len(clients.order_ids), run.faults, [], notes=run.notes)
+    row = Row(scenario.name, len(clients.order_ids), run.faults, [], late=run.late, notes=run.notes)
     row.violations = await asyncio.to_thread(verify.violations, fleet, clients)
     lives = verify.lives(fleet, clients)
     sooner = DEFAULT_LEASE - float(fleet.environment["ORDER_LEASE_SECONDS"])
@@ -112,9 +117,9 @@ async def carry_out(scenario: Scenario, fleet: Fleet, seed: str, *, long: bool) 
         row.measured.append(found)
         worst = found.p99 if name == "lags" else found.max
         if worst is None:
-            row.violations.append(f"{name}: there was nothing to measure")
+            row.late.append(f"{name}: there was nothing to measure")
         elif worst > least:
-            row.violations.append(f"{name}: {worst:.1f} s, more than {least:g} s")
+            row.late.append(f"{name}: {worst:.1f} s, more than {least:g} s")
     await clients.close()
     row.seconds = time.monotonic() - begun
     return row
@@ -152,13 +157,19 @@ async def negative_controls(
 
 
 def tell(row: Row) -> None:
-    verdict = "ok" if not row.violations else f"BROKEN ({len(row.violations)})"
+    verdict = "ok" if not row.wrong else f"BROKEN ({len(row.wrong)})"
     console.print(
         f"{row.fault:<26} {verdict:<12} {row.orders:4} orders, {row.faults:4} faults, "
         f"{row.seconds:4.0f} s  {'; '.join(row.notes)}"
     )
-    for violation in row.violations[:10]:
+    for violation in row.wrong[:10]:
         console.print(f"    {violation}", style="red")
+
+
+def only_late(row: Row) -> bool:
+    """What was promised holds, and its time does not: of a machine with two cores that carries
+    three stacks that may be the machine's, so it counts only if it happens again alone."""
+    return bool(row.late) and not row.violations
 
 
 def report(rows: list[Row]) -> Table:
@@ -168,7 +179,7 @@ def report(rows: list[Row]) -> Table:
         column.justify = "right"
     for row in rows:
         first = [row.fault, str(row.orders), str(row.faults)]
-        last = [str(len(row.violations))]
+        last = [str(len(row.wrong))]
         for found in row.measured:
             seconds = ["-" if s is None else f"{s:.2f}" for s in (found.p50, found.p99, found.max)]
             table.add_row(*first, found.name, str(found.count), *seconds, f"{found.bound:g}", *last)
@@ -196,11 +207,20 @@ async def work(options: argparse.Namespace) -> int:
         faults(chosen, options.seed, long=options.long, lanes=options.lanes),
         negative_controls(broken, options.seed, long=options.long),
     )
+    if late := [s for s in chosen if s.name in {r.fault for r in rows if only_late(r)}]:
+        console.print("over a bound of time beside the others; once more, alone:")
+        rows = [row for row in rows if not only_late(row)]
+        rows += await faults(late, options.seed, long=options.long, lanes=1)
+    if unseen := {outcome.name for outcome in found if outcome.broken and not outcome.as_expected}:
+        console.print("a bug was put in and not seen; once more, alone:")
+        found = [outcome for outcome in found if outcome.name not in unseen]
+        again = [control for control in broken if control.name in unseen]
+        found += await negative_controls(again, options.seed, long=options.long)
     if rows:
         console.print(report(rows))
     minutes = (time.monotonic() - begun) / 60
     for row in rows:
-        if row.violations:
+        if row.wrong:
             tell(row)  # again: whoever reads the end of a log alone is to know why
     console.print(f"seed {options.seed}, {minutes:.1f} minutes")
     if options.json:
@@ -208,7 +228,7 @@ async def work(options: argparse.Namespace) -> int:
         results["rows"] = [asdict(row) for row in rows]
         results["controls"] = [asdict(outcome) for outcome in found]
         options.json.write_text(json.dumps(results, indent=1))
-    failed = sum(bool(row.violations) for row in rows) + sum(not o.as_expected for o in found)
+    failed = sum(bool(row.wrong) for row in rows) + sum(not o.as_expected for o in found)
     print(f"{len(rows) + len(found) - failed} passed, {failed} failed")  # noqa: T201
     return failed
 

