@@ -1,7 +1,7 @@
 """The one object orders are executed with."""
 
-import time
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from dex.signer import open_signer
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Faults
 from dex.simulation.market import Market
+from dex.simulation.node import Node
 from dex.simulation.program import Program
 from dex.simulation.settlement import Settlement
 from dex.simulation.venue import Simulation
@@ -62,6 +63,7 @@ class ExchangeConfig:
 class Exchange:
     """Quotes, builds, sends and looks up; keeps nothing of an order between two calls.
 
+    Its coroutines are awaited on one event loop.
     `venues` are all there are: one that is asked no longer may still have a swap in flight.
     """
 
@@ -77,31 +79,29 @@ class Exchange:
         self._router = router
         self._prepare = prepare
         self._on_close = on_close
-        self._watchers = {
-            venue.name: Watcher(venue.statuses, venue.name) for venue in venues.values()
-        }
+        self._watchers = {venue.name: Watcher(venue.statuses) for venue in venues.values()}
 
     def prepare(self) -> None:
         """Load the key now, and not with the first order. Raises KeypairFileError."""
         self._prepare()
 
-    def route(self, request: SwapRequest) -> Route:
+    async def route(self, request: SwapRequest) -> Route:
         """Raises VenueUnavailable, or OrderRejected (INSUFFICIENT_LIQUIDITY, NO_ROUTE)."""
-        return self._router.route(request)
+        return await self._router.route(request)
 
-    def build(self, route: Route) -> Swap:
+    async def build(self, route: Route) -> Swap:
         """The signed transaction of the route, not sent. Raises VenueUnavailable."""
-        return self._venues[route.legs[0].venue].build(route.request, route.legs)
+        return await self._venues[route.legs[0].venue].build(route.request, route.legs)
 
-    def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap) -> None:
         """Harmless to repeat. Raises VenueUnavailable when the outcome is not known, and
         OrderRejected(TX_REJECTED) for bytes no chain would take.
         """
-        self._venue_of(swap).send(swap)
+        await self._venue_of(swap).send(swap)
 
-    def status(self, swap: Swap) -> SwapState:
+    async def status(self, swap: Swap) -> SwapState:
         """Raises VenueUnavailable."""
-        return self._venue_of(swap).status(swap)
+        return await self._venue_of(swap).status(swap)
 
     def watch(self, swap: Swap) -> Watch:
         """Wait for what becomes of it; all that wait for a venue are one question."""
@@ -113,20 +113,19 @@ class Exchange:
 
     def close(self) -> None:
         """Let go of threads and connections."""
-        self._router.close()
         self._on_close()
 
 
 def open_exchange(
-    config: ExchangeConfig, *, sleep: Callable[[float], None] = time.sleep
+    config: ExchangeConfig, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> Exchange:
     """Connections, threads and the key come with the first use."""
-    chain = SimulatedChain(dsn=config.dsn, rules=open_rules(config))
+    node = Node(SimulatedChain(dsn=config.dsn, rules=open_rules(config)))
     signer = open_signer(config.keypair_file)
     simulation = Simulation(
         seed=config.seed,
         market=open_market(config),
-        chain=chain,
+        node=node,
         programs=config.programs(),
         faults=config.faults,
         quote_latency_ms=config.quote_latency_ms,
@@ -143,7 +142,7 @@ def open_exchange(
         venues,
         router,
         prepare=lambda: signer.public_key,
-        on_close=chain.close,
+        on_close=node.close,
     )
 
 

@@ -1,25 +1,16 @@
 """Asks every venue at once and takes what returns the most."""
 
-import os
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+import asyncio
+from collections.abc import Mapping
 
 from dex.decision import decide
 from dex.errors import DexError
 from dex.types import Quote, QuoteFailure, Route, Strategy, SwapRequest
 from dex.venues.base import Venue
 
-THREADS_PER_VENUE = 32
-
 
 class Router:
-    """Routes over `venues`, each given its own milliseconds of `timeouts_ms` to answer.
-
-    Every venue has threads of its own, started as they are needed: one that hangs holds up no
-    other. A venue that never waits is asked without.
-    """
+    """Routes over `venues`, each given its own milliseconds of `timeouts_ms` to answer."""
 
     def __init__(
         self,
@@ -27,29 +18,18 @@ class Router:
         *,
         timeouts_ms: Mapping[str, int],
         strategy: Strategy = Strategy.AUTO,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._venues = venues
         self._timeouts_ms = timeouts_ms
         self._strategy = strategy
-        self._monotonic = monotonic
-        self._lock = Lock()
-        self._executors: dict[tuple[int, str], ThreadPoolExecutor] = {}
 
-    def route(self, request: SwapRequest) -> Route:
+    async def route(self, request: SwapRequest) -> Route:
         """The best route now, with every quote it was chosen from.
 
         A venue that fails or is late becomes a QuoteFailure. Raises VenueUnavailable where none
         answered and one might later, else OrderRejected (INSUFFICIENT_LIQUIDITY, NO_ROUTE).
         """
-        started = self._monotonic()
-        asked = {
-            name: answered(venue, request)
-            if venue.answers_at_once
-            else self._executor(name).submit(venue.quote, request)
-            for name, venue in self._venues.items()
-        }
-        answers = [self._answer(name, future, started) for name, future in asked.items()]
+        answers = await asyncio.gather(*(self._ask(name, request) for name in self._venues))
         return decide(
             request,
             quotes=tuple(answer for answer in answers if isinstance(answer, Quote)),
@@ -57,41 +37,14 @@ class Router:
             strategy=self._strategy,
         )
 
-    def close(self) -> None:
-        with self._lock:
-            executors = list(self._executors.values())
-            self._executors.clear()
-        for executor in executors:
-            executor.shutdown(wait=False, cancel_futures=True)
-
-    def _answer(self, name: str, future: Future[Quote], started: float) -> Quote | QuoteFailure:
+    async def _ask(self, name: str, request: SwapRequest) -> Quote | QuoteFailure:
         timeout_ms = self._timeouts_ms[name]
-        left = started + timeout_ms / 1000 - self._monotonic()
         try:
-            return future.result(timeout=max(0.0, left))
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await self._venues[name].quote(request)
         except TimeoutError:
-            future.cancel()
             return QuoteFailure(
                 venue=name, code="QUOTE_UNAVAILABLE", detail=f"no answer in {timeout_ms} ms"
             )
         except DexError as error:
             return QuoteFailure(venue=name, code=error.code, detail=error.detail)
-
-    def _executor(self, name: str) -> ThreadPoolExecutor:
-        key = (os.getpid(), name)  # threads do not survive a fork
-        with self._lock:
-            if key not in self._executors:
-                self._executors[key] = ThreadPoolExecutor(
-                    THREADS_PER_VENUE, thread_name_prefix=f"quote-{name}"
-                )
-            return self._executors[key]
-
-
-def answered(venue: Venue, request: SwapRequest) -> Future[Quote]:
-    """As a thread would answer, which costs more than the answer."""
-    future: Future[Quote] = Future()
-    try:
-        future.set_result(venue.quote(request))
-    except Exception as error:
-        future.set_exception(error)
-    return future

@@ -1,17 +1,14 @@
 """Waiting for swaps: one question at a time for all that a process waits for at a venue."""
 
-import os
-import time
-from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
-from threading import Condition, Thread
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from dex.types import Swap, SwapState, SwapStatus
 
 # Between two questions for the same swap. A new one is asked for at once.
 POLL_SECONDS = 0.05
 
-Ask = Callable[[Sequence[Swap]], Sequence[SwapState]]
+Ask = Callable[[Sequence[Swap]], Awaitable[Sequence[SwapState]]]
 
 
 class Watch:
@@ -20,16 +17,17 @@ class Watch:
     def __init__(self, swap: Swap, close: Callable[["Watch"], None]) -> None:
         self.swap = swap
         self._close = close
-        self._answers: SimpleQueue[SwapState | Exception] = SimpleQueue()
+        self._answers: asyncio.Queue[SwapState | Exception] = asyncio.Queue()
 
-    def next_state(self, seconds: float) -> SwapState:
+    async def next_state(self, seconds: float) -> SwapState:
         """The next answer that is more than pending; pending where there is none in `seconds`.
 
         Raises what asking raised.
         """
         try:
-            answer = self._answers.get(timeout=seconds)
-        except Empty:
+            async with asyncio.timeout(seconds):
+                answer = await self._answers.get()
+        except TimeoutError:
             return SwapState(status=SwapStatus.PENDING)
         if isinstance(answer, Exception):
             raise answer
@@ -37,7 +35,7 @@ class Watch:
 
     def tell(self, answer: SwapState | Exception) -> None:
         if isinstance(answer, Exception) or answer.status is not SwapStatus.PENDING:
-            self._answers.put(answer)
+            self._answers.put_nowait(answer)
 
     def __enter__(self) -> "Watch":
         return self
@@ -47,49 +45,51 @@ class Watch:
 
 
 class Watcher:
-    """Asks one venue from a thread of its own, which starts with the first watch."""
+    """Asks one venue from a task of its own, which is there while anybody waits."""
 
-    def __init__(self, ask: Ask, name: str) -> None:
+    def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._name = name
-        self._changed = Condition()
         self._new: list[Watch] = []
         self._open: set[Watch] = set()
-        self._pid = 0
+        self._came = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     def watch(self, swap: Swap) -> Watch:
-        watch = Watch(swap, self._close)
-        with self._changed:
-            self._open.add(watch)
-            self._new.append(watch)
-            if self._pid != os.getpid():  # threads do not survive a fork
-                self._pid = os.getpid()
-                Thread(target=self._run, name=f"watch-{self._name}", daemon=True).start()
-            self._changed.notify()
+        watch = Watch(swap, self._open.discard)
+        self._open.add(watch)
+        self._new.append(watch)
+        self._came.set()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
         return watch
 
-    def _close(self, watch: Watch) -> None:
-        with self._changed:
-            self._open.discard(watch)
+    async def _run(self) -> None:
+        loop, due = asyncio.get_running_loop(), 0.0
+        while self._open:
+            if not self._new and loop.time() < due:
+                await self._wait(due - loop.time())
+            asked, self._new = self._new, []
+            self._came.clear()
+            if loop.time() >= due:
+                asked = list(self._open)
+                due = loop.time() + POLL_SECONDS
+            await self._tell(asked)
+        self._task = None
 
-    def _run(self) -> None:
-        due = 0.0
-        while True:
-            with self._changed:
-                while not self._new and (not self._open or time.monotonic() < due):
-                    self._changed.wait(due - time.monotonic() if self._open else None)
-                asked, self._new = self._new, []
-                if time.monotonic() >= due:
-                    asked = list(self._open)
-                    due = time.monotonic() + POLL_SECONDS
-            self._tell(asked)
+    async def _wait(self, seconds: float) -> None:
+        """Until then, or until somebody new waits."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._came.wait()
+        except TimeoutError:
+            pass
 
-    def _tell(self, asked: list[Watch]) -> None:
+    async def _tell(self, asked: list[Watch]) -> None:
         if not asked:
             return
         try:
-            answers: Sequence[SwapState | Exception] = self._ask([watch.swap for watch in asked])
-        except Exception as error:  # theirs to judge; this thread goes on for all others
+            answers: Sequence[SwapState | Exception] = await self._ask([w.swap for w in asked])
+        except Exception as error:  # theirs to judge; this task goes on for all others
             answers = [error] * len(asked)
         for watch, answer in zip(asked, answers, strict=True):
             watch.tell(answer)

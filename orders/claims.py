@@ -9,13 +9,15 @@ from typing import Any
 
 from django.conf import settings
 
+from dex.grouping import Grouped
 from dex.types import Swap
 from orders import database, measures, requestid
 from orders.database import Row
 from orders.events import Event
 from orders.lifecycle import RING_ROOM, ClaimLost, announce
 from orders.models import Order, Status
-from orders.together import Together
+from orders.once import once_per_loop
+from orders.problems import DATABASE_AWAY
 
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
@@ -48,13 +50,14 @@ FROM orders_swap WHERE order_id = %(id)s AND state = 'live'
 """
 
 
-def claim(order_id: str) -> Order | None:
+async def claim(order_id: str) -> Order | None:
     """The order, leased to the caller under a new fence; None when nothing may run now.
 
     Where this order may not run, but another may, it is the first of those: a hint is never wasted.
     A pending or abandoned order is `routing` afterwards; one abandoned in `submitted` stays there.
+    Claims that coroutines make at the same moment share a transaction.
     """
-    found = _claim(order_id)
+    found = await _claims()(order_id)
     if found is None:
         return None
     order = Order.of_row(found)
@@ -88,7 +91,7 @@ def write(wanted: Sequence[str]) -> list[Row | None]:
     return [row or next(others, None) for row in named]
 
 
-_claim: Together[str, Row | None] = Together(write)
+_claims = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 
 def renew(order: Order) -> None:

@@ -105,7 +105,7 @@ class Dispatcher:
 
 def give_up(order: Order) -> None:
     message = f"{order.takeovers + 1} workers in turn were lost while they executed it"
-    lifecycle.fail(order, FailureCode.INTERNAL, message)
+    lifecycle.advance(order, Status.FAILED, **lifecycle.failure(FailureCode.INTERNAL, message))
 
 
 def end(order: Order, move: Callable[[Order], None]) -> None:

@@ -1,11 +1,13 @@
 """One attempt of one order: routing → building → submitted → confirmed, and taking over.
 
 Nothing here loops over attempts: a failed attempt is stored, and the task's retry policy or the
-dispatcher brings the order back.
+dispatcher brings the order back. All orders of a process are coroutines on one event loop: what
+waits for PostgreSQL waits in a thread, and what several ask at the same moment is asked together.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from threading import Event, Timer
@@ -20,11 +22,12 @@ from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
 from dex.watch import Watch
-from orders import claims, database, render, requestid
+from orders import claims, database, loop, render, requestid
 from orders.executors import EXECUTORS
-from orders.lifecycle import ClaimLost, advance, fail
+from orders.lifecycle import ClaimLost, advance_with_others, failure
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
 from orders.once import once
+from orders.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
@@ -63,29 +66,35 @@ class TransactionDied(Exception):
         self.state = state
 
 
+Sleep = Callable[[float], Awaitable[None]]
+
+
 def execute_order(
     order_id: str,
     *,
     may_go_on: Callable[[], bool] = lambda: False,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep = asyncio.sleep,
 ) -> None:
     """Run the next attempt of this order, or of the first that may run where this one may not.
 
     Then, as long as `may_go_on` says so, of whatever may run. Each order is claimed when the one
-    before has left this thread: none waits for another. Raises RetryLater when this order is
-    pending again for another attempt.
+    before has come to its end here: none waits for another. Raises RetryLater when this order is
+    pending again for another attempt. The calling thread waits; the work is done on the loop.
     """
-    if leaving.is_set():
-        return  # the dispatcher finds the order for another worker
-    going_on = run_next(order_id, order_id, sleep)
+    if not leaving.is_set():  # else the dispatcher finds the order for another worker
+        loop.run(run_in_turn(order_id, may_go_on, sleep))
+
+
+async def run_in_turn(hinted: str, may_go_on: Callable[[], bool], sleep: Sleep) -> None:
+    going_on = await run_next(hinted, hinted, sleep)
     while going_on and not leaving.is_set() and may_go_on():
-        going_on = run_next(claims.ANY, order_id, sleep)
+        going_on = await run_next(claims.ANY, hinted, sleep)
     if going_on:
         with suppress(psycopg.OperationalError):
-            claims.ring_room()  # this thread does not use the room that it has made
+            await in_thread(claims.ring_room)  # the room that was made is not used here
 
 
-def run_next(wanted: str, hinted: str, sleep: Callable[[float], None]) -> bool:
+async def run_next(wanted: str, hinted: str, sleep: Sleep) -> bool:
     """One attempt of this order, or of the first that may run; False when none may, or can.
 
     Raises RetryLater of the hinted order. Any other's own hint, or the dispatcher, brings it back.
@@ -93,11 +102,11 @@ def run_next(wanted: str, hinted: str, sleep: Callable[[float], None]) -> bool:
     order = None
     with ExitStack() as log_lines:
         try:
-            order = claims.claim(wanted)
+            order = await claims.claim(wanted)
             if order is None:
                 return False
             log_lines.enter_context(requestid.logged(order.request_id))
-            attempt(order, exchange())
+            await attempt(order, exchange())
         except RetryLater:
             if order is not None and order.id == hinted:
                 raise
@@ -106,17 +115,17 @@ def run_next(wanted: str, hinted: str, sleep: Callable[[float], None]) -> bool:
         except (HandedOver, psycopg.OperationalError) as reason:
             log.warning("execution.broken_off", order_id=wanted, reason=str(reason).strip())
             if order is not None:
-                hand_over(order, sleep)
+                await hand_over(order, sleep)
             return False
     return True
 
 
-def hand_over(order: Order, sleep: Callable[[float], None]) -> None:
+async def hand_over(order: Order, sleep: Sleep) -> None:
     """Give the order up, wherever it stands; if that fails as well, its lease runs out."""
     for pause in RELEASE_PAUSES:
-        sleep(pause)
+        await sleep(pause)
         with suppress(psycopg.OperationalError):
-            claims.release(order)
+            await in_thread(claims.release, order)
             return
         if gone.is_set():
             return
@@ -134,61 +143,72 @@ def leave() -> None:
     patience.start()
 
 
-def attempt(order: Order, exchange: Exchange) -> None:
+async def attempt(order: Order, exchange: Exchange) -> None:
     try:
         if order.status == Status.SUBMITTED:
-            swap = claims.live_swap(order)
+            swap = await in_thread(claims.live_swap, order)
         else:
-            swap = submit(order, exchange)
-        confirm(order, await_landing(order, swap, exchange))
+            swap = await submit(order, exchange)
+        await confirm(order, await await_landing(order, swap, exchange))
     except (VenueUnavailable, SlippageExceeded) as error:
-        try_again(order, error.code, error.detail)
+        await try_again(order, error.code, error.detail)
     except TransactionDied as died:
         code, message = died.state.error_code, died.state.error
-        (try_again if code in RETRYABLE_CODES else fail)(order, code, message)
+        await (try_again if code in RETRYABLE_CODES else fail)(order, code, message)
     except OrderRejected as error:
-        fail(order, error.code, error.detail)
+        await fail(order, error.code, error.detail)
     except (ClaimLost, RetryLater, HandedOver, psycopg.OperationalError):
         raise
     except Exception:
         log.exception("execution.bug", order_id=order.id, status=order.status)
         if order.status != Status.SUBMITTED:
-            fail(order, FailureCode.INTERNAL, "a fault of the engine; its log has the details")
+            await fail(
+                order, FailureCode.INTERNAL, "a fault of the engine; its log has the details"
+            )
 
 
-def submit(order: Order, exchange: Exchange) -> Swap:
+async def fail(order: Order, code: str, message: str) -> None:
+    await advance_with_others(order, Status.FAILED, **failure(code, message))
+
+
+async def submit(order: Order, exchange: Exchange) -> Swap:
     """Route, sign, store the signature, and only then send."""
-    route = EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
+    route = await EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
     log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
-    advance(order, Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
-    swap = exchange.build(route)
-    if is_late(order):
+    await advance_with_others(
+        order,
+        Status.BUILDING,
+        data=render.route_json(route),
+        changes=route_columns(route),
+    )
+    swap = await exchange.build(route)
+    if await is_late(order):
         raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, "its deadline passed before it was sent")
-    advance(
+    await advance_with_others(
         order,
         Status.SUBMITTED,
         data={"txHash": swap.signature, "venue": swap.venue},
         changes={"tx_hash": swap.signature},
         swap=swap,
     )
-    send(order, swap, exchange)
+    await send(order, swap, exchange)
     return swap
 
 
-def is_late(order: Order) -> bool:
+async def is_late(order: Order) -> bool:
     """Whether the order's own deadline forbids sending anything more."""
-    return order.deadline_at is not None and order.deadline_at <= database.now()
+    return order.deadline_at is not None and order.deadline_at <= await in_thread(database.now)
 
 
-def send(order: Order, swap: Swap, exchange: Exchange) -> None:
+async def send(order: Order, swap: Swap, exchange: Exchange) -> None:
     """Hand the bytes over. Whether they arrived is only ever learned from the chain's status."""
     try:
-        exchange.send(swap)
+        await exchange.send(swap)
     except VenueUnavailable as error:
         log.warning("send.unanswered", order_id=order.id, tx_hash=swap.signature, error=str(error))
 
 
-def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
+async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
     """Ask until the chain has decided; send the same bytes again while it has not seen them.
 
     Raises TransactionDied, ClaimLost, HandedOver.
@@ -196,35 +216,35 @@ def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
     renewed = time.monotonic()
     with exchange.watch(swap) as watch:
         while True:
-            state = next_state(order, watch)
+            state = await next_state(order, watch)
             if state.status is SwapStatus.LANDED:
                 return state
             if state.status in {SwapStatus.FAILED, SwapStatus.EXPIRED}:
                 raise TransactionDied(state)
             if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
-                claims.renew(order)
+                await in_thread(claims.renew, order)
                 renewed = time.monotonic()
-            if state.status is SwapStatus.UNKNOWN and not is_late(order):
-                send(order, swap, exchange)
+            if state.status is SwapStatus.UNKNOWN and not await is_late(order):
+                await send(order, swap, exchange)
             if gone.is_set():
                 raise HandedOver("this worker was told to stop")
 
 
-def next_state(order: Order, watch: Watch) -> SwapState:
+async def next_state(order: Order, watch: Watch) -> SwapState:
     """What the chain says; a venue that does not answer leaves it pending."""
     try:
-        return watch.next_state(LOOK_UP_SECONDS)
+        return await watch.next_state(LOOK_UP_SECONDS)
     except VenueUnavailable as error:
         log.warning("status.unanswered", order_id=order.id, error=str(error))
         return SwapState(status=SwapStatus.PENDING)
 
 
-def confirm(order: Order, state: SwapState) -> None:
+async def confirm(order: Order, state: SwapState) -> None:
     if state.fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
     filled = state.fill.amount_out
     order.amount_out = filled
-    advance(
+    await advance_with_others(
         order,
         Status.CONFIRMED,
         data=render.fill_json(order),
@@ -232,15 +252,17 @@ def confirm(order: Order, state: SwapState) -> None:
     )
 
 
-def try_again(order: Order, code: str, message: str) -> None:
+async def try_again(order: Order, code: str, message: str) -> None:
     """Back to pending for the next attempt, or failed when there is none left."""
     if order.attempt >= settings.ORDER_MAX_ATTEMPTS:
-        fail(order, code, message)
+        await fail(order, code, message)
         return
     made = order.attempt
     delay = settings.ORDER_RETRY_BASE_SECONDS * 2 ** (made - 1)
     error = {"code": code, "message": message}
-    advance(order, Status.PENDING, data={"error": error}, changes=NO_ROUTE_YET, retry_in=delay)
+    await advance_with_others(
+        order, Status.PENDING, data={"error": error}, changes=NO_ROUTE_YET, retry_in=delay
+    )
     raise RetryLater(f"attempt {made} of {settings.ORDER_MAX_ATTEMPTS}: {code}")
 
 

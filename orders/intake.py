@@ -3,10 +3,10 @@
 from typing import Any
 
 from dex.errors import OrderRejected, VenueUnavailable
+from dex.grouping import Grouped
 from orders import placement, render, trading
 from orders.events import iso
 from orders.execution import exchange
-from orders.grouping import Grouped
 from orders.lifecycle import ClaimLost, IllegalTransition
 from orders.models import FailureCode, Order
 from orders.once import once_per_loop
@@ -18,7 +18,7 @@ from orders.placement import (
     Placed,
     TradingHalted,
 )
-from orders.problems import FieldError, Problem
+from orders.problems import DATABASE_AWAY, FieldError, Problem
 from orders.serializers import (
     BatchRequestSerializer,
     OrderRequestSerializer,
@@ -27,7 +27,7 @@ from orders.serializers import (
 from orders.threads import in_thread
 
 ORDER, BATCH = OrderRequestSerializer(), BatchRequestSerializer()  # making one takes 80 µs
-place_together = once_per_loop(lambda: Grouped(placement.place_each))
+place_together = once_per_loop(lambda: Grouped(placement.place_each, DATABASE_AWAY))
 
 
 async def place(body: Any, owner_id: int | None) -> Placed:
@@ -89,12 +89,12 @@ def withdraw(order: Order) -> None:
         raise Problem(status=409, code="NOT_CANCELLABLE", detail=detail) from None
 
 
-def quote(body: Any) -> dict[str, Any]:
+async def quote(body: Any) -> dict[str, Any]:
     """Both venues' quotes and the route that would be taken now. Raises Problem."""
     wanted = QuoteRequestSerializer(data=body)
     wanted.is_valid(raise_exception=True)
     try:
-        return render.route_json(exchange().route(wanted.swap_request()))
+        return render.route_json(await exchange().route(wanted.swap_request()))
     except VenueUnavailable as error:
         raise Problem(status=503, code=error.code, detail=error.detail) from None
     except OrderRejected as error:

@@ -15,10 +15,12 @@ import structlog
 from django.conf import settings
 from psycopg.types.json import Jsonb
 
+from dex.grouping import Grouped
 from dex.types import Swap
 from orders import database, events, measures
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status, listed
-from orders.together import Together
+from orders.once import once_per_loop
+from orders.problems import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +89,33 @@ class ClaimLost(Exception):
     """Another worker holds the order, or it has moved on. Stop, and write nothing more."""
 
 
-def advance(
+def advance(order: Order, to: Status, **what: Any) -> None:
+    """Move the order on and store the event, or neither; then log it and ring the doorbell.
+
+    `what` is that of `move_of`. `order` is brought up to date. Raises IllegalTransition, ClaimLost.
+    """
+    move = move_of(order, to, **what)
+    (written,) = write([move])
+    if isinstance(written, Exception):
+        raise written
+    moved(order, move, written)
+
+
+async def advance_with_others(order: Order, to: Status, **what: Any) -> None:
+    """As `advance`; moves that coroutines make at the same moment share a transaction."""
+    move = move_of(order, to, **what)
+    moved(order, move, await _moves()(move))
+
+
+def failure(code: str, message: str) -> dict[str, Any]:
+    """What a move to failed comes with."""
+    return {
+        "data": {"code": code, "message": message},
+        "changes": {"failure_code": code, "failure_message": message},
+    }
+
+
+def move_of(
     order: Order,
     to: Status,
     *,
@@ -95,43 +123,45 @@ def advance(
     changes: dict[str, Any] | None = None,
     swap: Swap | None = None,
     retry_in: float | None = None,
-) -> None:
-    """Move the order on and store the event, or neither; then log it and ring the doorbell.
+) -> dict[str, Any]:
+    """A row for `write`. Raises IllegalTransition.
 
     `changes` are further columns of the order. `swap` is stored with the move to submitted.
     `retry_in` (seconds) goes with a move back to pending and makes it the next attempt.
-    `order` is brought up to date. Raises IllegalTransition, ClaimLost.
     """
     if to not in TRANSITIONS[Status(order.status)]:
         raise IllegalTransition(f"{order.id}: {order.status} -> {to}")
-    changes = changes or {}
-    move = {
+    return {
         "id": order.id,
         "fence": order.fence,
         "from": order.status,
         "to": to.value,
         "data": data,
-        "changes": changes,
+        "changes": changes or {},
         **({} if swap is None else swap_columns(swap)),
         "retry_in": retry_in,
         # Room that nobody uses yet, or the next suspect may run.
         "rings": retry_in is not None or (order.takeovers > 0 and to != Status.BUILDING),
     }
-    written = _write(move)
+
+
+def moved(order: Order, move: dict[str, Any], written: dict[str, Any]) -> None:
+    """The move is stored: the order follows, and whoever listens hears of it."""
+    data = move["data"]
     if written["retry_at"]:
         data = {**data, "retryAt": written["retry_at"]}
     event = events.Event(
         order_id=order.id,
         owner_id=order.owner_id,
         seq=written["seq"],
-        status=to.value,
+        status=move["to"],
         previous_status=order.status,
         attempt=written["attempt"],
         created_at=written["updated_at"],
         data=data,
     )
     measures.moved(event, since=order)
-    for column, value in changes.items():
+    for column, value in move["changes"].items():
         setattr(order, column, value)
     order.status, order.seq, order.attempt = event.status, event.seq, event.attempt
     order.updated_at = event.created_at
@@ -161,18 +191,7 @@ def lost(move: dict[str, Any]) -> ClaimLost:
     return ClaimLost(f"{move['id']}: no longer {move['from']} under fence {move['fence']}")
 
 
-# Moves that threads make at the same moment share a transaction.
-_write: Together[dict[str, Any], dict[str, Any]] = Together(write)
-
-
-def fail(order: Order, code: str, message: str) -> None:
-    """Raises IllegalTransition, ClaimLost."""
-    advance(
-        order,
-        Status.FAILED,
-        data={"code": code, "message": message},
-        changes={"failure_code": code, "failure_message": message},
-    )
+_moves = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 
 def announce(event: events.Event, *, venue: str = "") -> None:

@@ -16,7 +16,7 @@ from dex.types import (
     SwapState,
     SwapStatus,
 )
-from orders import claims, database, lifecycle, placement
+from orders import claims, database, lifecycle, loop, placement
 from orders.models import Order, Status
 
 
@@ -40,6 +40,14 @@ def place(**changes: Any) -> str:
     return place_one(order_request(**changes)).order_id
 
 
+def claim(order_id: str) -> Order | None:
+    return loop.run(claims.claim(order_id))
+
+
+async def no_sleep(seconds: float) -> None:
+    pass
+
+
 def load(order_id: str) -> Order:
     return Order.objects.get(id=order_id)
 
@@ -59,7 +67,7 @@ def order_in(status: Status, **changes: Any) -> Order:
     if status in {Status.CANCELLED, Status.EXPIRED}:
         lifecycle.advance(order, status, data={})
     elif status is not Status.PENDING:
-        claimed = claims.claim(order.id)
+        claimed = claim(order.id)
         assert claimed is not None
         order = claimed
         path = [Status.BUILDING, Status.SUBMITTED, status]
@@ -113,13 +121,13 @@ class StubExchange:
         self.calls: list[str] = []
         self.sent: list[Swap] = []
 
-    def route(self, request: SwapRequest) -> Route:
+    async def route(self, request: SwapRequest) -> Route:
         self.calls.append("route")
         if self.route_error is not None:
             raise self.route_error
         return a_route(request)
 
-    def build(self, route: Route) -> Swap:
+    async def build(self, route: Route) -> Swap:
         self.calls.append("build")
         return Swap(
             venue=route.legs[0].venue,
@@ -128,14 +136,14 @@ class StubExchange:
             last_valid_block_height=1_000,
         )
 
-    def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap) -> None:
         self.calls.append("send")
         self.sent.append(swap)
 
     def watch(self, swap: Swap) -> "StubWatch":
         return StubWatch(self, swap)
 
-    def status(self, swap: Swap) -> SwapState:
+    async def status(self, swap: Swap) -> SwapState:
         self.calls.append("status")
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
@@ -149,8 +157,8 @@ class StubWatch:
     def __init__(self, exchange: StubExchange, swap: Swap) -> None:
         self.exchange, self.swap = exchange, swap
 
-    def next_state(self, seconds: float) -> SwapState:
-        return self.exchange.status(self.swap)
+    async def next_state(self, seconds: float) -> SwapState:
+        return await self.exchange.status(self.swap)
 
     def __enter__(self) -> "StubWatch":
         return self

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from dex.decoding import DecodedTransaction, decode_transaction
-from dex.errors import OrderRejected, VenueUnavailable
+from dex.errors import DexError, OrderRejected, VenueUnavailable
 from dex.simulation.blocks import BLOCK_MS, blockhash, height_of
 from dex.simulation.database import Database
 from dex.simulation.settlement import EXPIRED, Settlement
@@ -43,6 +45,10 @@ class SimulatedChain:
     def height(self) -> int:
         return self._database.height()
 
+    def known_height(self) -> int | None:
+        """None where PostgreSQL has to be asked for the time."""
+        return self._database.known_height()
+
     def blockhash(self, height: int) -> bytes:
         return blockhash(self._seed, height)
 
@@ -57,27 +63,26 @@ class SimulatedChain:
         VenueUnavailable(TX_EXPIRED) when the blockhash is not current: it may have been recorded
         before, status() tells.
         """
-        transaction = decode_transaction(raw, self._rules.layouts)
-        height = self._height_of(transaction)
-        outcome = self._rules.outcome_of(transaction, height)
-        (current,) = self._database.fetch_row(
-            RECORD,
-            {
-                **self._identity(transaction),
-                **_EXPIRED,
-                "first_height": height,
-                "last_height": self.last_valid_height(height),
-                "latency_ms": self._rules.latency_of(transaction),
-                "outcome": outcome.status.value,
-                "amount_out": outcome.amount_out,
-                "error_code": outcome.error_code,
-                "error": outcome.error,
-            },
-        )
-        if not current:
-            raise VenueUnavailable("TX_EXPIRED", "blockhash not found")
-        if self._rules.loses_reply(transaction):
-            raise VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
+        (refused,) = self.sends([raw])
+        if refused is not None:
+            raise refused
+
+    def sends(self, raws: Sequence[bytes]) -> list[DexError | None]:
+        """Record many at once; for each what `send` would raise of it alone."""
+        read = [self._read(raw) for raw in raws]
+        sound = [one for one in read if not isinstance(one, DexError)]
+        rows = [self._row(transaction, height) for transaction, height in sound]
+        current = {
+            signature
+            for signature, current in self._database.fetch_rows(
+                RECORD, {"sent": Jsonb(rows), **_EXPIRED}
+            )
+            if current
+        }
+        return [
+            one if isinstance(one, DexError) else self._reply(one[0], one[0].signature in current)
+            for one in read
+        ]
 
     def statuses(self, swaps: Sequence[Swap]) -> list[SwapState]:
         """What became of each, and for good once it is landed, failed or expired.
@@ -103,11 +108,36 @@ class SimulatedChain:
         self._database.fetch_row(BURY, {**self._identity(transaction), **_EXPIRED})
         return _state_of(self._ask([swap])[0])
 
-    def _height_of(self, transaction: DecodedTransaction) -> int:
+    def _read(self, raw: bytes) -> tuple[DecodedTransaction, int] | OrderRejected:
+        """The transaction and the height of its blockhash."""
+        try:
+            transaction = decode_transaction(raw, self._rules.layouts)
+        except OrderRejected as refused:
+            return refused
         height = height_of(self._seed, transaction.blockhash)
         if height is None:
-            raise OrderRejected("TX_REJECTED", "the blockhash is not of this chain")
-        return height
+            return OrderRejected("TX_REJECTED", "the blockhash is not of this chain")
+        return transaction, height
+
+    def _row(self, transaction: DecodedTransaction, height: int) -> dict[str, object]:
+        outcome = self._rules.outcome_of(transaction, height)
+        return {
+            **self._identity(transaction),
+            "first_height": height,
+            "last_height": self.last_valid_height(height),
+            "latency_ms": self._rules.latency_of(transaction),
+            "outcome": outcome.status.value,
+            "amount_out": outcome.amount_out,
+            "error_code": outcome.error_code,
+            "error": outcome.error,
+        }
+
+    def _reply(self, transaction: DecodedTransaction, current: bool) -> VenueUnavailable | None:
+        if not current:
+            return VenueUnavailable("TX_EXPIRED", "blockhash not found")
+        if self._rules.loses_reply(transaction):
+            return VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
+        return None
 
     def _identity(self, transaction: DecodedTransaction) -> dict[str, object]:
         return {

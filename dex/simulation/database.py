@@ -53,9 +53,17 @@ class Database:
 
     def height(self) -> int:
         """Block height by the database's clock, never ahead of it; asks it every 10 s."""
+        known = self.known_height()
+        if known is None:
+            self._read_clock()
+            return self.height()
+        return known
+
+    def known_height(self) -> int | None:
+        """The same; None where the database has to be asked."""
         clock, now_ns = self._clock, self._monotonic_ns()
         if clock is None or now_ns - clock[1] > CLOCK_MAX_AGE_NS:
-            clock = self._read_clock()
+            return None
         return height_at((clock[0] + now_ns) // 1_000_000)
 
     def close(self) -> None:
@@ -65,11 +73,10 @@ class Database:
         if pool is not None and self._pid == os.getpid():
             pool.close()
 
-    def _read_clock(self) -> tuple[int, int]:
+    def _read_clock(self) -> None:
         (unix_ms,) = self.fetch_row(_UNIX_MS, {})
         read_at = self._monotonic_ns()
         self._clock = (unix_ms * 1_000_000 - read_at, read_at)
-        return self._clock
 
     def _open_pool(self) -> ConnectionPool[BoundedConnection]:
         with self._lock:

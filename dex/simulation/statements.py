@@ -9,35 +9,42 @@ clock AS MATERIALIZED (
     SELECT now, floor(extract(epoch FROM now) * 1000)::bigint / {BLOCK_MS} AS height FROM clock
 )"""
 
-# Inserts while the blockhash is current; answers whether it is, or the signature is known already.
-# A quote may be one block ahead where the clocks drift apart between two readings.
+# Inserts each while its blockhash is current; answers whether it is, or the signature is known
+# already. A quote may be one block ahead where the clocks drift apart between two readings. In the
+# order of their signatures: two that send the same at once do not wait for each other in a circle.
 RECORD = f"""
-WITH {_CLOCK}, fate AS (
-    SELECT now, lands_at, expires_at,
-           %(outcome)s <> 'expired' AND lands_at < expires_at AS in_time,
-           %(outcome)s <> 'expired' AND lands_at < expires_at AND lands_at <= now AS at_once
-    FROM block,
-         LATERAL (SELECT now + %(latency_ms)s * interval '1 millisecond' AS lands_at,
-                         to_timestamp((%(last_height)s + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
-    WHERE height BETWEEN %(first_height)s - 1 AND %(last_height)s
+WITH {_CLOCK}, sent AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(sent)s) AS s(
+        signature text, order_id text, attempt int, venue text, amount_in numeric,
+        first_height bigint, last_height bigint, latency_ms float8,
+        outcome text, amount_out numeric, error_code text, error text)
+), fate AS (
+    SELECT sent.*, now, lands_at, expires_at,
+           outcome <> 'expired' AND lands_at < expires_at AS in_time,
+           outcome <> 'expired' AND lands_at < expires_at AND lands_at <= now AS at_once
+    FROM block, sent,
+         LATERAL (SELECT now + latency_ms * interval '1 millisecond' AS lands_at,
+                         to_timestamp((last_height + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
+    WHERE height BETWEEN first_height - 1 AND last_height
 ), recorded AS (
     INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
                                    sent_at, outcome, settles_at, outcome_amount_out,
                                    error_code, error, amount_out, landed_at)
-    SELECT %(signature)s, %(order_id)s, %(attempt)s, %(venue)s,
-           CASE WHEN at_once THEN %(outcome)s ELSE 'pending' END, %(amount_in)s,
-           now, CASE WHEN in_time THEN %(outcome)s ELSE 'expired' END,
+    SELECT signature, order_id, attempt, venue,
+           CASE WHEN at_once THEN outcome ELSE 'pending' END, amount_in,
+           now, CASE WHEN in_time THEN outcome ELSE 'expired' END,
            CASE WHEN in_time THEN lands_at ELSE expires_at END,
-           CASE WHEN in_time THEN %(amount_out)s::numeric END,
-           CASE WHEN in_time THEN %(error_code)s ELSE %(expired_code)s END,
-           CASE WHEN in_time THEN %(error)s ELSE %(expired_error)s END,
-           CASE WHEN at_once THEN %(amount_out)s::numeric END,
-           CASE WHEN at_once AND %(outcome)s = 'landed' THEN lands_at END
-    FROM fate
+           CASE WHEN in_time THEN amount_out END,
+           CASE WHEN in_time THEN error_code ELSE %(expired_code)s END,
+           CASE WHEN in_time THEN error ELSE %(expired_error)s END,
+           CASE WHEN at_once THEN amount_out END,
+           CASE WHEN at_once AND outcome = 'landed' THEN lands_at END
+    FROM fate ORDER BY signature
     ON CONFLICT (signature) DO NOTHING
 )
-SELECT EXISTS (SELECT FROM fate)
-    OR EXISTS (SELECT FROM chain.transaction WHERE signature = %(signature)s)
+SELECT signature, EXISTS (SELECT FROM fate WHERE fate.signature = sent.signature)
+    OR EXISTS (SELECT FROM chain.transaction t WHERE t.signature = sent.signature)
+FROM sent
 """
 
 # Settles what is due and answers a row for each signature, in order: the height, then the

@@ -1,16 +1,16 @@
 """Everything the simulated venues have in common."""
 
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from solders.pubkey import Pubkey
 
 from dex.errors import VenueUnavailable
-from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
+from dex.simulation.node import Node
 from dex.simulation.pools import quote_at
 from dex.simulation.program import Program
 from dex.transactions import SwapInstruction, SwapLayout, build_transaction
@@ -27,11 +27,11 @@ class Simulation:
 
     seed: str
     market: Market
-    chain: SimulatedChain
+    node: Node
     programs: Mapping[str, Program]
     faults: Faults
     quote_latency_ms: int
-    sleep: Callable[[float], None]
+    sleep: Callable[[float], Awaitable[None]]
 
 
 class SimulatedVenue(Venue, ABC):
@@ -42,24 +42,20 @@ class SimulatedVenue(Venue, ABC):
 
     programs: ClassVar[tuple[Program, ...]]
 
-    @property
-    def answers_at_once(self) -> bool:
-        return self.tools.simulation.quote_latency_ms == 0
-
-    def quote(self, request: SwapRequest) -> Quote:
+    async def quote(self, request: SwapRequest) -> Quote:
         simulation = self.tools.simulation
         if simulation.quote_latency_ms > 0:
-            simulation.sleep(simulation.quote_latency_ms / 1000)
-        height = simulation.chain.height()
+            await simulation.sleep(simulation.quote_latency_ms / 1000)
+        height = await simulation.node.height()
         self._require_up(request, height)
         return quote_at(simulation.market, simulation.programs[self.name], request, height)
 
-    def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+    async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         simulation = self.tools.simulation
         height = max(leg.quote.block_height for leg in legs)
         signature, transaction = build_transaction(
             signer=self.tools.signer,
-            blockhash=simulation.chain.blockhash(height),
+            blockhash=simulation.node.chain.blockhash(height),
             swaps=tuple(self._instruction(request, leg) for leg in legs),
             order_id=request.order_id,
             attempt=request.attempt,
@@ -68,17 +64,17 @@ class SimulatedVenue(Venue, ABC):
             venue="+".join(leg.venue for leg in legs),
             signature=signature,
             transaction=transaction,
-            last_valid_block_height=simulation.chain.last_valid_height(height),
+            last_valid_block_height=simulation.node.chain.last_valid_height(height),
         )
 
-    def send(self, swap: Swap) -> None:
-        self.tools.simulation.chain.send(swap.transaction)
+    async def send(self, swap: Swap) -> None:
+        await self.tools.simulation.node.send(swap.transaction)
 
-    def status(self, swap: Swap) -> SwapState:
-        return self.statuses([swap])[0]
+    async def status(self, swap: Swap) -> SwapState:
+        return (await self.statuses([swap]))[0]
 
-    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
-        return self.tools.simulation.chain.statuses(swaps)
+    async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+        return await self.tools.simulation.node.statuses(swaps)
 
     def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:
         program = self.tools.simulation.programs[leg.venue]

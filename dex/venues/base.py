@@ -21,31 +21,30 @@ class Tools:
 
 
 class Venue(ABC):
-    """One DEX. Calls block for as long as the venue takes and keep no state between them."""
+    """One DEX. Its coroutines take as long as the venue takes and keep no state between them.
+
+    All orders of a process wait on one event loop: a client that blocks goes to a thread
+    (asyncio.to_thread).
+    """
 
     name: ClassVar[str]
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
 
-    @property
-    def answers_at_once(self) -> bool:
-        """Whether quote() never waits for anything, so that no timeout is needed for it."""
-        return False
-
     @abstractmethod
-    def quote(self, request: SwapRequest) -> Quote:
+    async def quote(self, request: SwapRequest) -> Quote:
         """What the venue would return now.
 
         Raises VenueUnavailable, or OrderRejected (NO_ROUTE, INSUFFICIENT_LIQUIDITY).
         """
 
     @abstractmethod
-    def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+    async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         """A signed transaction for these legs, not sent. Raises VenueUnavailable."""
 
     @abstractmethod
-    def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap) -> None:
         """Hand the transaction to the chain; sending it again is harmless.
 
         Raises VenueUnavailable when it is not known whether the chain took it. What became of it
@@ -53,9 +52,9 @@ class Venue(ABC):
         """
 
     @abstractmethod
-    def status(self, swap: Swap) -> SwapState:
+    async def status(self, swap: Swap) -> SwapState:
         """What became of the transaction. Raises VenueUnavailable."""
 
-    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+    async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
         """What became of each. A venue that answers for many at once overrides this."""
-        return [self.status(swap) for swap in swaps]
+        return [await self.status(swap) for swap in swaps]

@@ -7,7 +7,7 @@ from dex.types import Route, SwapRequest
 
 
 class Executor(Protocol):
-    def choose_route(self, request: SwapRequest, exchange: Exchange) -> Route:
+    async def choose_route(self, request: SwapRequest, exchange: Exchange) -> Route:
         """The route to take now.
 
         Raises VenueUnavailable (try again later) or OrderRejected (final).

@@ -5,5 +5,5 @@ from dex.types import Route, SwapRequest
 
 
 class MarketExecutor:
-    def choose_route(self, request: SwapRequest, exchange: Exchange) -> Route:
-        return exchange.route(request)
+    async def choose_route(self, request: SwapRequest, exchange: Exchange) -> Route:
+        return await exchange.route(request)

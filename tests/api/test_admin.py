@@ -17,7 +17,7 @@ from django.http import HttpResponse
 from django.test import Client
 from pytest_django import Settings
 
-from orders import claims, database, execution, lifecycle, queries, trading
+from orders import database, execution, lifecycle, queries, trading
 from orders.admin import OrderAdmin, actions, paging
 from orders.models import Order, Status
 from tests import factories
@@ -148,9 +148,9 @@ def test_the_failure_of_an_order_is_said(operator: Client) -> None:
     order = factories.order_in(Status.ROUTING)
     retry = {"error": {"code": "QUOTE_UNAVAILABLE", "message": "no venue answered"}}
     lifecycle.advance(order, Status.PENDING, data=retry, retry_in=0)
-    claimed = claims.claim(order.id)
+    claimed = factories.claim(order.id)
     assert claimed is not None
-    lifecycle.fail(claimed, "NO_ROUTE", "no venue trades it")
+    lifecycle.advance(claimed, Status.FAILED, **lifecycle.failure("NO_ROUTE", "no venue trades it"))
 
     page = operator.get(f"{LIST}{quote(order.id)}/change/").text
 

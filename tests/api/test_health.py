@@ -11,7 +11,7 @@ from django.conf import settings
 from django.test import Client
 
 from orderengine import celery
-from orders import claims, database, execution, health, presence, trading
+from orders import database, execution, health, presence, trading
 from orders.events import iso
 from orders.models import Order, Status
 from tests import factories
@@ -197,7 +197,7 @@ def test_the_first_starts_of_the_last_minute_are_counted(client: Client) -> None
 
     Order.objects.filter(id=first).update(started_at=database.now() - timedelta(seconds=61))
     factories.end_lease(second)
-    claims.claim(second)
+    factories.claim(second)
 
     assert client.get("/api/orders/stats").json()["starts"] == {"lastMinute": 1}
 

@@ -19,6 +19,7 @@ from orders import (
     dispatcher,
     events,
     execution,
+    loop,
     measures,
     metrics,
     presence,
@@ -27,7 +28,7 @@ from orders import (
 from orders.models import Order, Status
 from tests import factories
 from tests.api.http import bearer, placed, problem
-from tests.factories import StubExchange
+from tests.factories import StubExchange, claim
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -106,10 +107,10 @@ def test_an_order_is_followed_through_its_life(scrape: Any, client: Client, stub
     stub()
     order_id = placed(client)
     waiting = scrape()
-    claimed = claims.claim(order_id)
+    claimed = claim(order_id)
     assert claimed is not None
     running = scrape()
-    execution.attempt(claimed, execution.exchange())
+    loop.run(execution.attempt(claimed, execution.exchange()))
     ended = scrape()
 
     assert [seen("now", status="pending") for seen in (waiting, running, ended)] == [1, 0, 0]
@@ -149,7 +150,7 @@ def test_the_times_are_those_between_the_events(scrape: Any) -> None:
         "RETURNING id",
         {"id": order_id},
     )
-    order = claims.claim(order_id)
+    order = claim(order_id)
     assert order is not None
     for status, seconds in (
         (Status.BUILDING, 0.3),

@@ -1,7 +1,7 @@
 """A ledger on the scratch database, and exchanges that trade on it."""
 
-import time
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 from dex import tokens
-from dex.exchange import Exchange, ExchangeConfig, open_exchange
+from dex.exchange import ExchangeConfig, open_exchange
 from dex.simulation.chain import SCHEMA_SQL
 from dex.simulation.faults import Faults
 from dex.types import SwapRequest
 from dex.venues.registry import VENUES
+from tests.dex.blocking import Blocking
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +33,9 @@ def ledger(ledger_dsn: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def exchange_with(ledger_dsn: str, ledger: psycopg.Connection) -> Iterator[Callable[..., Exchange]]:
+def exchange_with(ledger_dsn: str, ledger: psycopg.Connection) -> Iterator[Callable[..., Blocking]]:
     """Opens exchanges at zero latency; keyword arguments change that, `sleep` replaces the real."""
-    opened: list[Exchange] = []
+    opened: list[Blocking] = []
     config = ExchangeConfig(
         dsn=ledger_dsn,
         seed="tests",
@@ -44,8 +45,10 @@ def exchange_with(ledger_dsn: str, ledger: psycopg.Connection) -> Iterator[Calla
         quote_timeouts_ms=dict.fromkeys(VENUES, 5_000),
     )
 
-    def open_one(*, sleep: Callable[[float], None] = time.sleep, **changes: object) -> Exchange:
-        opened.append(open_exchange(replace(config, **changes), sleep=sleep))
+    def open_one(
+        *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, **changes: object
+    ) -> Blocking:
+        opened.append(Blocking(open_exchange(replace(config, **changes), sleep=sleep)))
         return opened[-1]
 
     yield open_one

@@ -3,6 +3,7 @@
 The market is simulated and the pools are plain arithmetic, so nothing is started for it.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,16 +35,19 @@ class Here(Venue):
         self._program = program_of(name, curve)
         self._market = Market("figures", tuple(SIMULATED))
 
-    def quote(self, request: SwapRequest) -> Quote:
+    def quote_here(self, request: SwapRequest) -> Quote:
         return quote_at(self._market, self._program, request, HEIGHT)
 
-    def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+    async def quote(self, request: SwapRequest) -> Quote:
+        return self.quote_here(request)
+
+    async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         raise NotImplementedError
 
-    def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap) -> None:
         raise NotImplementedError
 
-    def status(self, swap: Swap) -> SwapState:
+    async def status(self, swap: Swap) -> SwapState:
         raise NotImplementedError
 
 
@@ -66,14 +70,14 @@ def time_per_quote() -> None:
         for program in venue.programs:
             here = Here(name, program.curve)
             small, large = (
-                microseconds(lambda n=n, here=here: here.quote(replace(REQUEST, amount_in=n)))
+                microseconds(lambda n=n, here=here: here.quote_here(replace(REQUEST, amount_in=n)))
                 for n in (10**9, 10**12)
             )
             print(f"{name:9} {program.curve:8} {small:8.0f} {large:10.0f}")
 
 
-def time_per_route() -> None:
-    print("\ntime per route at zero latency, ms (2,000 routes, threads of the router included)")
+async def time_per_route() -> None:
+    print("\ntime per route at zero latency, ms (2,000 routes, tasks of the router included)")
     print(f"{'pools':18} {'size':>9} {'p50':>7} {'p99':>7}")
     for curves in (("cpmm", "damm_v2"), ("clmm", "dlmm")):
         names = zip(SIMULATED, curves, strict=True)
@@ -82,15 +86,14 @@ def time_per_route() -> None:
             timeouts_ms=dict.fromkeys(SIMULATED, 1_000),
         )
         for sol in (1, 1_000):
-            took = sorted(_route_ms(router, sol) for _ in range(2_000))
+            took = sorted([await _route_ms(router, sol) for _ in range(2_000)])
             cuts = quantiles(took, n=100)
             print(f"{'+'.join(curves):18} {sol:>5} SOL {cuts[49]:7.2f} {cuts[98]:7.2f}")
-        router.close()
 
 
-def _route_ms(router: Router, sol: int) -> float:
+async def _route_ms(router: Router, sol: int) -> float:
     started = time.perf_counter()
-    router.route(replace(REQUEST, amount_in=sol * 10**9))
+    await router.route(replace(REQUEST, amount_in=sol * 10**9))
     return (time.perf_counter() - started) * 1000
 
 
@@ -126,5 +129,5 @@ def gains() -> None:
 
 if __name__ == "__main__":
     time_per_quote()
-    time_per_route()
+    asyncio.run(time_per_route())
     gains()

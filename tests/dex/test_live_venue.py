@@ -10,11 +10,11 @@ from solders.message import MessageV0
 from solders.transaction import VersionedTransaction
 
 from dex import pricing
-from dex.exchange import Exchange
 from dex.transactions import MEMO_PROGRAM, Instruction
 from dex.types import Fill, Leg, Quote, Reason, Swap, SwapRequest, SwapState, SwapStatus
 from dex.venues import registry
 from dex.venues.base import Venue
+from tests.dex.blocking import Blocking
 
 
 class Elsewhere(Venue):
@@ -23,7 +23,7 @@ class Elsewhere(Venue):
     name = "elsewhere"
     landed: dict[str, Fill] = {}
 
-    def quote(self, request: SwapRequest) -> Quote:
+    async def quote(self, request: SwapRequest) -> Quote:
         amount_out = 1_000_000 * request.amount_in // 10**9  # whatever the API says
         return Quote(
             venue=self.name,
@@ -39,7 +39,7 @@ class Elsewhere(Venue):
             block_height=5,
         )
 
-    def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+    async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         memo = Instruction(MEMO_PROGRAM, f"{request.order_id}:{request.attempt}".encode(), [])
         signer = self.tools.signer
         message = MessageV0.try_compile(signer.public_key, [memo], [], Hash(bytes(32)))
@@ -51,26 +51,26 @@ class Elsewhere(Venue):
             last_valid_block_height=150,
         )
 
-    def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap) -> None:
         assert VersionedTransaction.from_bytes(swap.transaction).verify_with_results() == [True]
         self.landed[swap.signature] = Fill(
             amount_in=10**9, amount_out=999_000, landed_at=datetime.now(UTC)
         )
 
-    def status(self, swap: Swap) -> SwapState:
+    async def status(self, swap: Swap) -> SwapState:
         fill = self.landed.get(swap.signature)
         status = SwapStatus.LANDED if fill else SwapStatus.UNKNOWN
         return SwapState(status=status, fill=fill)
 
 
 @pytest.fixture
-def exchange(exchange_with: Callable[..., Exchange], monkeypatch: pytest.MonkeyPatch) -> Exchange:
+def exchange(exchange_with: Callable[..., Blocking], monkeypatch: pytest.MonkeyPatch) -> Blocking:
     monkeypatch.setitem(registry.VENUES, Elsewhere.name, Elsewhere)
     venues = ("elsewhere", "raydium")
     return exchange_with(venues=venues, quote_timeouts_ms=dict.fromkeys(venues, 5_000))
 
 
-def test_a_live_venue_is_quoted_beside_a_simulated_one(exchange: Exchange, request_for) -> None:
+def test_a_live_venue_is_quoted_beside_a_simulated_one(exchange: Blocking, request_for) -> None:
     route = exchange.route(request_for(amount_in=1_000 * 10**9))
 
     assert [quote.venue for quote in route.quotes] == ["elsewhere", "raydium"]
@@ -78,7 +78,7 @@ def test_a_live_venue_is_quoted_beside_a_simulated_one(exchange: Exchange, reque
 
 
 def test_a_live_venue_signs_sends_and_looks_up_for_itself(
-    exchange_with, request_for, exchange: Exchange
+    exchange_with, request_for, exchange: Blocking
 ) -> None:
     alone = exchange_with(venues=("elsewhere",), quote_timeouts_ms={"elsewhere": 5_000})
     swap = alone.build(alone.route(request_for()))

@@ -1,36 +1,40 @@
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from dex.errors import DexError, OrderRejected, VenueUnavailable
 from dex.router import Router
 from dex.tokens import SOL, USDC
-from dex.types import Leg, Quote, Reason, Swap, SwapRequest, SwapState
+from dex.types import Leg, Quote, Reason, Route, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
 
 REQUEST = SwapRequest(token_in=SOL, token_out=USDC, amount_in=10**9, slippage_bps=100)
 
 
-class StubVenue(Venue):
-    """Answers a quote with whatever `answer` does."""
+Answer = Callable[[], Quote | Awaitable[Quote]]
 
-    def __init__(self, answer: Callable[[], Quote]) -> None:
+
+class StubVenue(Venue):
+    """Answers a quote with whatever `answer` does, which may be a coroutine."""
+
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    def quote(self, request: SwapRequest) -> Quote:
-        return self._answer()
+    async def quote(self, request: SwapRequest) -> Quote:
+        answer = self._answer()
+        return answer if isinstance(answer, Quote) else await answer
 
-    def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+    async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         raise NotImplementedError
 
-    def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap) -> None:
         raise NotImplementedError
 
-    def status(self, swap: Swap) -> SwapState:
+    async def status(self, swap: Swap) -> SwapState:
         raise NotImplementedError
 
 
@@ -57,14 +61,12 @@ def raising(error: DexError) -> Callable[[], Quote]:
     return answer
 
 
-@contextmanager
-def router(
-    timeouts_ms: dict[str, int] | None = None, **answers: Callable[[], Quote]
-) -> Iterator[Router]:
+def routed(
+    timeouts_ms: dict[str, int] | None = None, **answers: Answer
+) -> Coroutine[Any, Any, Route]:
     venues = {name: StubVenue(answer) for name, answer in answers.items()}
-    opened = Router(venues, timeouts_ms=timeouts_ms or dict.fromkeys(venues, 5_000))
-    yield opened
-    opened.close()
+    router = Router(venues, timeouts_ms=timeouts_ms or dict.fromkeys(venues, 5_000))
+    return router.route(REQUEST)
 
 
 UNAVAILABLE = raising(VenueUnavailable("QUOTE_UNAVAILABLE", "gave no answer"))
@@ -80,9 +82,8 @@ def meteora() -> Quote:
     return quote("meteora", 138_900_000)
 
 
-def test_the_venue_that_returns_more_is_taken() -> None:
-    with router(raydium=raydium, meteora=meteora) as opened:
-        route = opened.route(REQUEST)
+async def test_the_venue_that_returns_more_is_taken() -> None:
+    route = await routed(raydium=raydium, meteora=meteora)
 
     assert [leg.venue for leg in route.legs] == ["raydium"]
     assert route.reason is Reason.BEST_PRICE
@@ -93,34 +94,37 @@ def test_the_venue_that_returns_more_is_taken() -> None:
     assert (route.amount_out, route.min_amount_out) == (142_310_000, 140_886_900)
 
 
-def test_venues_are_asked_at_the_same_time() -> None:
-    together = threading.Barrier(2, timeout=5)
+async def test_venues_are_asked_at_the_same_time() -> None:
+    together = asyncio.Barrier(2)
 
-    def meeting(answer: Callable[[], Quote]) -> Callable[[], Quote]:
-        return lambda: (together.wait(), answer())[1]
+    def meeting(answer: Callable[[], Quote]) -> Answer:
+        async def meet() -> Quote:
+            await together.wait()
+            return answer()
 
-    with router(raydium=meeting(raydium), meteora=meeting(meteora)) as opened:
-        assert len(opened.route(REQUEST).quotes) == 2
+        return meet
+
+    assert len((await routed(raydium=meeting(raydium), meteora=meeting(meteora))).quotes) == 2
 
 
 @pytest.mark.parametrize(
     ("raydium_fee", "meteora_fee", "taken"), [(3, 2, "meteora"), (2, 3, "raydium")]
 )
-def test_equal_outputs_go_to_the_lower_fee(raydium_fee: int, meteora_fee: int, taken: str) -> None:
-    with router(
+async def test_equal_outputs_go_to_the_lower_fee(
+    raydium_fee: int, meteora_fee: int, taken: str
+) -> None:
+    route = await routed(
         raydium=lambda: quote("raydium", 10**8, raydium_fee),
         meteora=lambda: quote("meteora", 10**8, meteora_fee),
-    ) as opened:
-        route = opened.route(REQUEST)
+    )
 
     assert route.legs[0].venue == taken
     assert route.reason is Reason.TIE_LOWER_FEE
     assert route.explanation.endswith(f"{taken.capitalize()} for the lower fee")
 
 
-def test_a_dead_venue_does_not_stop_the_order() -> None:
-    with router(raydium=UNAVAILABLE, meteora=meteora) as opened:
-        route = opened.route(REQUEST)
+async def test_a_dead_venue_does_not_stop_the_order() -> None:
+    route = await routed(raydium=UNAVAILABLE, meteora=meteora)
 
     assert route.legs[0].venue == "meteora"
     assert route.reason is Reason.OTHER_TIMED_OUT
@@ -130,42 +134,35 @@ def test_a_dead_venue_does_not_stop_the_order() -> None:
     assert "Raydium: QUOTE_UNAVAILABLE, gave no answer" in route.explanation
 
 
-def test_a_hung_venue_costs_its_deadline_and_nothing_more() -> None:
-    hung = threading.Event()
-    with router(
-        {"raydium": 50, "meteora": 5_000},
-        raydium=lambda: (hung.wait(10), raydium())[1],
-        meteora=meteora,
-    ) as opened:
-        started = time.monotonic()
-        routes = [opened.route(REQUEST) for _ in range(3)]
-        took = time.monotonic() - started
-        hung.set()
-
-    assert took < 2
-    assert {route.reason for route in routes} == {Reason.OTHER_TIMED_OUT}
-    assert routes[0].failures[0].detail == "no answer in 50 ms"
+async def after(seconds: float) -> Quote:
+    await asyncio.sleep(seconds)
+    return meteora()
 
 
-def test_each_venue_has_its_own_deadline() -> None:
-    slow = threading.Event()
+async def test_a_hung_venue_costs_its_deadline_and_nothing_more() -> None:
+    started = time.monotonic()
 
-    def late() -> Quote:
-        slow.wait(0.2)
-        return meteora()
+    route = await routed(
+        {"raydium": 50, "meteora": 5_000}, raydium=lambda: after(10), meteora=meteora
+    )
 
-    with router({"raydium": 5_000, "meteora": 20}, raydium=raydium, meteora=late) as opened:
-        impatient = opened.route(REQUEST)
-    with router({"raydium": 20, "meteora": 5_000}, raydium=raydium, meteora=late) as opened:
-        patient = opened.route(REQUEST)
+    assert time.monotonic() - started < 2
+    assert route.reason is Reason.OTHER_TIMED_OUT
+    assert route.failures[0].detail == "no answer in 50 ms"
+
+
+async def test_each_venue_has_its_own_deadline() -> None:
+    venues: dict[str, Answer] = {"raydium": raydium, "meteora": lambda: after(0.2)}
+
+    impatient = await routed({"raydium": 5_000, "meteora": 20}, **venues)
+    patient = await routed({"raydium": 20, "meteora": 5_000}, **venues)
 
     assert [failure.detail for failure in impatient.failures] == ["no answer in 20 ms"]
     assert patient.failures == ()
 
 
-def test_a_venue_that_refuses_leaves_the_only_one() -> None:
-    with router(raydium=NO_ROUTE, meteora=meteora) as opened:
-        route = opened.route(REQUEST)
+async def test_a_venue_that_refuses_leaves_the_only_one() -> None:
+    route = await routed(raydium=NO_ROUTE, meteora=meteora)
 
     assert route.reason is Reason.ONLY_VENUE
     assert route.failures[0].code == "NO_ROUTE"
@@ -180,47 +177,15 @@ def test_a_venue_that_refuses_leaves_the_only_one() -> None:
         (NO_ROUTE, NO_ROUTE, OrderRejected, "NO_ROUTE"),
     ],
 )
-def test_no_quote_at_all_is_an_error(
+async def test_no_quote_at_all_is_an_error(
     first: Callable[[], Quote], second: Callable[[], Quote], error: type[DexError], code: str
 ) -> None:
-    with router(raydium=first, meteora=second) as opened, pytest.raises(error) as caught:
-        opened.route(REQUEST)
+    with pytest.raises(error) as caught:
+        await routed(raydium=first, meteora=second)
 
     assert caught.value.code == code
 
 
-def test_a_bug_in_a_venue_surfaces() -> None:
-    with (
-        router(raydium=lambda: 1 // 0, meteora=meteora) as opened,
-        pytest.raises(ZeroDivisionError),
-    ):
-        opened.route(REQUEST)
-
-
-class InstantVenue(StubVenue):
-    answers_at_once = True
-
-
-def test_a_venue_that_never_waits_is_asked_in_the_thread_that_routes() -> None:
-    asked_in: list[threading.Thread] = []
-
-    def raydium_here() -> Quote:
-        asked_in.append(threading.current_thread())
-        return raydium()
-
-    venues = {"raydium": InstantVenue(raydium_here), "meteora": InstantVenue(UNAVAILABLE)}
-    route = Router(venues, timeouts_ms=dict.fromkeys(venues, 1)).route(REQUEST)
-
-    assert asked_in == [threading.current_thread()]
-    assert (route.venue, route.failures[0].code) == ("raydium", "QUOTE_UNAVAILABLE")
-
-
-def test_a_hung_venue_has_its_deadline_beside_one_that_never_waits() -> None:
-    hung = threading.Event()
-    slow = StubVenue(lambda: meteora() if hung.wait(5) else raydium())
-    venues = {"raydium": InstantVenue(raydium), "meteora": slow}
-
-    route = Router(venues, timeouts_ms={"raydium": 1, "meteora": 50}).route(REQUEST)
-
-    hung.set()
-    assert (route.venue, route.failures[0].venue) == ("raydium", "meteora")
+async def test_a_bug_in_a_venue_surfaces() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await routed(raydium=lambda: 1 // 0, meteora=meteora)

@@ -1,5 +1,6 @@
 """What the simulated venues promise besides: drift, latency and faults."""
 
+import asyncio
 from contextlib import suppress
 from fractions import Fraction
 from itertools import count
@@ -7,7 +8,6 @@ from itertools import count
 import pytest
 
 from dex.errors import VenueUnavailable
-from dex.exchange import Exchange
 from dex.signer import Signer
 from dex.simulation.faults import Faults
 from dex.simulation.market import Market
@@ -17,13 +17,14 @@ from dex.tokens import BONK, SOL, USDC
 from dex.types import SwapRequest, Token
 from dex.venues.base import Tools
 from dex.venues.registry import SIMULATED, program_of
+from tests.dex.blocking import Blocking
 from tests.dex.routes import only
 
 POOLS = [(name, program.curve) for name, venue in SIMULATED.items() for program in venue.programs]
 pytestmark = pytest.mark.parametrize(("name", "curve"), POOLS)
 
 
-def drifts(exchange: Exchange, request: SwapRequest, name: str) -> list[Fraction]:
+def drifts(exchange: Blocking, request: SwapRequest, name: str) -> list[Fraction]:
     """What the pool pays after its price has moved, over what it was to pay."""
     quote = only(exchange.route(request), name).legs[0].quote
     moved = (quote.pool.drifted(parts) for parts in (-DRIFT, -DRIFT // 2, 0, DRIFT // 2, DRIFT))
@@ -63,35 +64,44 @@ def test_the_quote_latency_is_slept_by_the_sleep_that_was_given(
     exchange_with, request_for, name: str, curve: str
 ) -> None:
     slept: list[float] = []
-    exchange = exchange_with(curves={name: curve}, quote_latency_ms=200, sleep=slept.append)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    exchange = exchange_with(curves={name: curve}, quote_latency_ms=200, sleep=sleep)
 
     only(exchange.route(request_for()), name)
 
     assert slept == [0.2] * len(SIMULATED)
 
 
-def test_faults_of_a_bare_quote_change_with_the_block(request_for, name: str, curve: str) -> None:
+async def test_faults_of_a_bare_quote_change_with_the_block(
+    request_for, name: str, curve: str
+) -> None:
     class Blocks:
-        def __init__(self) -> None:
-            self.height = count(4_400_000_000).__next__
+        heights = count(4_400_000_000)
+
+        async def height(self) -> int:
+            return next(self.heights)
 
     simulation = Simulation(
         seed="tests",
         market=Market("tests", tuple(SIMULATED)),
-        chain=Blocks(),
+        node=Blocks(),
         programs={name: program_of(name, curve)},
         faults=Faults.parse("quote_unavailable=0.5"),
         quote_latency_ms=0,
-        sleep=lambda _: None,
+        sleep=asyncio.sleep,
     )
     venue = SIMULATED[name](Tools(signer=Signer(), simulation=simulation))
 
-    def answers(order_id: str) -> int:
+    async def answers(order_id: str) -> int:
         answered = 0
         for _ in range(200):
             with suppress(VenueUnavailable):
-                answered += venue.quote(request_for(order_id=order_id)).amount_out > 0
+                quoted = await venue.quote(request_for(order_id=order_id))
+                answered += quoted.amount_out > 0
         return answered
 
-    assert 60 < answers("") < 140
-    assert answers("ord_1") in {0, 200}
+    assert 60 < await answers("") < 140
+    assert await answers("ord_1") in {0, 200}

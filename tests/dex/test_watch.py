@@ -1,15 +1,14 @@
 """Waiting for many swaps with one question."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from threading import Event
 
 import pytest
 
 from dex.errors import VenueUnavailable
 from dex.types import Fill, Swap, SwapState, SwapStatus
-from dex.watch import Watcher
-from tests.stacks import wait_until
+from dex.watch import Watch, Watcher
 
 PENDING, UNKNOWN = SwapState(status=SwapStatus.PENDING), SwapState(status=SwapStatus.UNKNOWN)
 EXPIRED = SwapState(status=SwapStatus.EXPIRED, error_code="TX_EXPIRED", error="late")
@@ -25,12 +24,14 @@ class Chain:
     def __init__(self) -> None:
         self.states: dict[str, SwapState | Exception] = {}
         self.questions: list[list[str]] = []
-        self.answers = Event()
+        self.answers = asyncio.Event()
         self.answers.set()
+        self.asked = asyncio.Event()
 
-    def ask(self, swaps: Sequence[Swap]) -> list[SwapState]:
+    async def ask(self, swaps: Sequence[Swap]) -> list[SwapState]:
         self.questions.append([swap.signature for swap in swaps])
-        self.answers.wait(10)
+        self.asked.set()
+        await self.answers.wait()
         found = [self.states.get(swap.signature, PENDING) for swap in swaps]
         for state in found:
             if isinstance(state, Exception):
@@ -45,78 +46,81 @@ def chain() -> Chain:
 
 @pytest.fixture
 def watcher(chain: Chain) -> Watcher:
-    return Watcher(chain.ask, "test")
+    return Watcher(chain.ask)
 
 
-def test_what_has_landed_is_told_by_the_first_question(chain: Chain, watcher: Watcher) -> None:
+async def test_what_has_landed_is_told_by_the_first_question(
+    chain: Chain, watcher: Watcher
+) -> None:
     chain.states["a"] = EXPIRED
 
     with watcher.watch(a_swap("a")) as watch:
-        assert watch.next_state(5) == EXPIRED
+        assert await watch.next_state(5) == EXPIRED
 
 
-def test_pending_is_answered_after_the_time_given_and_asked_again(
+async def test_pending_is_answered_after_the_time_given_and_asked_again(
     chain: Chain, watcher: Watcher
 ) -> None:
     with watcher.watch(a_swap("a")) as watch:
-        assert watch.next_state(0.01) == PENDING
+        assert await watch.next_state(0.01) == PENDING
         chain.states["a"] = EXPIRED
-        assert watch.next_state(5) == EXPIRED
+        assert await watch.next_state(5) == EXPIRED
 
 
-def test_an_unknown_swap_is_told_each_time(chain: Chain, watcher: Watcher) -> None:
+async def test_an_unknown_swap_is_told_each_time(chain: Chain, watcher: Watcher) -> None:
     chain.states["a"] = UNKNOWN
 
     with watcher.watch(a_swap("a")) as watch:
-        assert [watch.next_state(5) for _ in range(3)] == [UNKNOWN] * 3
+        assert [await watch.next_state(5) for _ in range(3)] == [UNKNOWN] * 3
 
 
-def test_swaps_that_come_while_a_question_is_under_way_are_asked_for_together(
+async def test_swaps_that_come_while_a_question_is_under_way_are_asked_for_together(
     chain: Chain, watcher: Watcher
 ) -> None:
     chain.answers.clear()
     watches = [watcher.watch(a_swap("a"))]
-    wait_until(lambda: chain.questions == [["a"]])
+    await chain.asked.wait()
     watches += [watcher.watch(a_swap(signature)) for signature in "bcd"]
     chain.states |= dict.fromkeys("abcd", EXPIRED)
     chain.answers.set()
 
-    assert [watch.next_state(5) for watch in watches] == [EXPIRED] * 4
+    assert [await watch.next_state(5) for watch in watches] == [EXPIRED] * 4
     assert {"b", "c", "d"} <= set(chain.questions[1])
 
 
-def test_what_nobody_waits_for_is_not_asked_for(chain: Chain, watcher: Watcher) -> None:
+async def test_what_nobody_waits_for_is_not_asked_for(chain: Chain, watcher: Watcher) -> None:
     with watcher.watch(a_swap("a")) as watch:
-        watch.next_state(0.1)
+        await watch.next_state(0.1)
     with watcher.watch(a_swap("b")) as other:
-        other.next_state(0.1)
+        await other.next_state(0.1)
 
     assert "a" not in chain.questions[-1]
 
 
 @pytest.mark.parametrize("error", [VenueUnavailable("X", "no answer"), KeyError("a bug")])
-def test_what_asking_raises_is_raised_to_who_waits_and_the_watcher_lives_on(
+async def test_what_asking_raises_is_raised_to_who_waits_and_the_watcher_lives_on(
     error: Exception, chain: Chain, watcher: Watcher
 ) -> None:
     chain.states["a"] = error
 
     with watcher.watch(a_swap("a")) as watch:
         with pytest.raises(type(error)):
-            watch.next_state(5)
+            await watch.next_state(5)
         chain.states["a"] = EXPIRED
-        wait_until(lambda: told(watch) == EXPIRED)
+        while await told(watch) != EXPIRED:
+            pass
 
 
-def told(watch: object) -> object:
+async def told(watch: Watch) -> object:
     try:
-        return watch.next_state(1)  # type: ignore[attr-defined]
+        return await watch.next_state(5)
     except Exception as error:
         return error
 
 
-def test_a_fill_is_passed_on(chain: Chain, watcher: Watcher) -> None:
+async def test_a_fill_is_passed_on(chain: Chain, watcher: Watcher) -> None:
     fill = Fill(amount_in=1, amount_out=2, landed_at=datetime.now(UTC))
     chain.states["a"] = SwapState(status=SwapStatus.LANDED, fill=fill)
 
     with watcher.watch(a_swap("a")) as watch:
-        assert watch.next_state(5).fill == fill
+        assert (await watch.next_state(5)).fill == fill

@@ -9,7 +9,16 @@ import pytest
 from orders import claims, database, lifecycle, placement, queries
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
-from tests.factories import end_lease, load, make_due, order_in, order_request, place, step_to
+from tests.factories import (
+    claim,
+    end_lease,
+    load,
+    make_due,
+    order_in,
+    order_request,
+    place,
+    step_to,
+)
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -36,7 +45,7 @@ def age_starts(seconds: float) -> None:
 def test_a_claim_starts_a_pending_order(limits: Any) -> None:
     order_id = place()
 
-    order = claims.claim(order_id)
+    order = claim(order_id)
 
     assert order is not None
     assert (order.status, order.fence, order.seq) == (Status.ROUTING, 1, 2)
@@ -51,7 +60,7 @@ def test_of_many_claims_at_once_one_gets_the_order(limits: Any, limited: bool) -
     order_id = place()
 
     with ThreadPoolExecutor(12) as threads:
-        got = [order for order in threads.map(claims.claim, [order_id] * 24) if order]
+        got = [order for order in threads.map(claim, [order_id] * 24) if order]
 
     assert len(got) == 1
     assert load(order_id).fence == 1
@@ -76,25 +85,25 @@ def test_a_claim_does_not_read_all_that_waits(limits: Any) -> None:
 def test_an_unknown_or_finished_order_is_not_claimed(limits: Any) -> None:
     finished = order_in(Status.CONFIRMED)
 
-    assert claims.claim(finished.id) is None
-    assert claims.claim("ord_0000000000000_nosuchorder") is None
+    assert claim(finished.id) is None
+    assert claim("ord_0000000000000_nosuchorder") is None
 
 
 def test_an_order_that_waits_for_its_retry_is_not_claimed_early(limits: Any) -> None:
     order = order_in(Status.ROUTING)
     lifecycle.advance(order, Status.PENDING, data={}, retry_in=60)
 
-    assert claims.claim(order.id) is None
+    assert claim(order.id) is None
     make_due(order.id)
-    assert claims.claim(order.id) is not None
+    assert claim(order.id) is not None
 
 
 def test_a_leased_order_is_taken_over_only_after_its_lease(limits: Any) -> None:
     order = order_in(Status.BUILDING)
 
-    assert claims.claim(order.id) is None
+    assert claim(order.id) is None
     end_lease(order.id)
-    taken = claims.claim(order.id)
+    taken = claim(order.id)
 
     assert taken is not None
     assert (taken.status, taken.fence, taken.attempt) == (Status.ROUTING, order.fence + 1, 1)
@@ -106,7 +115,7 @@ def test_a_submitted_order_stays_submitted_when_taken_over(limits: Any) -> None:
     order = order_in(Status.SUBMITTED)
     end_lease(order.id)
 
-    taken = claims.claim(order.id)
+    taken = claim(order.id)
 
     assert taken is not None
     assert (taken.status, taken.seq) == (Status.SUBMITTED, order.seq)
@@ -117,7 +126,7 @@ def test_takeovers_count_until_something_was_submitted_or_failed(limits: Any) ->
     order = order_in(Status.ROUTING)
     for taken in (1, 2):
         end_lease(order.id)
-        order = claims.claim(order.id)
+        order = claim(order.id)
         assert order.takeovers == taken
     lifecycle.advance(order, Status.BUILDING, data={})
     assert load(order.id).takeovers == 2
@@ -129,31 +138,31 @@ def test_takeovers_count_until_something_was_submitted_or_failed(limits: Any) ->
 def test_a_retry_starts_counting_takeovers_anew(limits: Any) -> None:
     order = order_in(Status.ROUTING)
     end_lease(order.id)
-    order = claims.claim(order.id)
+    order = claim(order.id)
     lifecycle.advance(order, Status.PENDING, data={}, retry_in=0)
 
-    assert claims.claim(order.id).takeovers == 0
+    assert claim(order.id).takeovers == 0
 
 
 def test_of_orders_that_two_workers_were_lost_with_one_runs_at_a_time(limits: Any) -> None:
     suspects = [order_in(Status.ROUTING) for _ in range(3)]
     for order in suspects * 2:
         end_lease(order.id)
-    taken_once = {claims.claim(order.id).id for order in suspects}
+    taken_once = {claim(order.id).id for order in suspects}
     assert taken_once == {order.id for order in suspects}
     for order in suspects:
         end_lease(order.id)
 
     assert claims.runnable() == [suspects[0].id]
-    first = claims.claim(suspects[0].id)
+    first = claim(suspects[0].id)
     assert (first.id, first.takeovers) == (suspects[0].id, 2)
-    assert claims.claim(suspects[1].id) is None
+    assert claim(suspects[1].id) is None
     assert claims.runnable() == []
 
     lifecycle.advance(first, Status.BUILDING, data={})
-    assert claims.claim(suspects[1].id) is None
+    assert claim(suspects[1].id) is None
     step_to(first, Status.SUBMITTED)  # it is no suspect any more
-    assert claims.claim(suspects[1].id).id == suspects[1].id
+    assert claim(suspects[1].id).id == suspects[1].id
 
 
 def test_of_suspects_claimed_at_the_same_moment_one_is_claimed(limits: Any) -> None:
@@ -163,7 +172,7 @@ def test_of_suspects_claimed_at_the_same_moment_one_is_claimed(limits: Any) -> N
         end_lease(order.id)
 
     with ThreadPoolExecutor(6) as threads:
-        got = [order for order in threads.map(claims.claim, [o.id for o in suspects]) if order]
+        got = [order for order in threads.map(claim, [o.id for o in suspects]) if order]
 
     assert len(got) == 1
 
@@ -175,18 +184,18 @@ def test_the_suspect_that_was_lost_most_often_runs_last(limits: Any) -> None:
     for order in (worst, other):
         end_lease(order.id)
 
-    assert claims.claim("ord_0000000000000_nosuchorder").id == other.id
+    assert claim("ord_0000000000000_nosuchorder").id == other.id
 
 
 def test_an_order_that_four_workers_were_lost_with_is_nobodys_to_claim(limits: Any) -> None:
     order = order_in(Status.BUILDING)
     for _ in range(3):
         end_lease(order.id)
-        order = claims.claim(order.id)
+        order = claim(order.id)
     assert claims.given_up() == []  # the fourth is at work
     end_lease(order.id)
 
-    assert claims.claim(order.id) is None
+    assert claim(order.id) is None
     assert claims.runnable() == []
     assert [given_up.id for given_up in claims.given_up()] == [order.id]
 
@@ -198,7 +207,7 @@ def test_a_submitted_order_is_taken_over_ever_more_rarely(limits: Any, settings:
     for _ in range(7):
         end_lease(order.id)
         before = database.now()
-        leases.append(round((claims.claim(order.id).lease_until - before).total_seconds()))
+        leases.append(round((claim(order.id).lease_until - before).total_seconds()))
 
     assert leases == [10] * 5 + [20, 40]
 
@@ -218,11 +227,11 @@ def test_a_released_order_is_taken_over_at_once(limits: Any) -> None:
 
     assert claims.release(order)
     assert claims.release(order)  # the first answer may have been lost
-    taken = claims.claim(order.id)
+    taken = claim(order.id)
 
     assert (taken.status, taken.fence, taken.takeovers) == (Status.ROUTING, order.fence + 1, 1)
     assert not claims.release(order)  # it is another's now
-    assert claims.claim(order.id) is None
+    assert claim(order.id) is None
 
 
 def test_renewing_extends_the_lease(limits: Any) -> None:
@@ -239,7 +248,7 @@ def test_no_more_orders_are_in_execution_than_the_fleet_may_run(limits: Any) -> 
     order_ids = [place() for _ in range(8)]
 
     with ThreadPoolExecutor(8) as threads:
-        got = [order for order in threads.map(claims.claim, order_ids * 3) if order]
+        got = [order for order in threads.map(claim, order_ids * 3) if order]
 
     assert len(got) == 3
     assert Order.objects.filter(status=Status.ROUTING).count() == 3
@@ -252,11 +261,11 @@ def test_an_abandoned_order_holds_its_place_until_it_is_taken_over(limits: Any) 
     abandoned, waiting = order_in(Status.ROUTING), place()
     end_lease(abandoned.id)
 
-    taken = claims.claim(waiting)
+    taken = claim(waiting)
 
     assert taken is not None
     assert (taken.id, load(waiting).status) == (abandoned.id, Status.PENDING)
-    assert claims.claim(waiting) is None
+    assert claim(waiting) is None
 
 
 def test_no_more_first_starts_than_the_limit_in_any_minute(limits: Any) -> None:
@@ -264,15 +273,15 @@ def test_no_more_first_starts_than_the_limit_in_any_minute(limits: Any) -> None:
     order_ids = sorted(place() for _ in range(5))
 
     with ThreadPoolExecutor(5) as threads:
-        got = [order for order in threads.map(claims.claim, order_ids * 3) if order]
+        got = [order for order in threads.map(claim, order_ids * 3) if order]
     assert sorted(order.id for order in got) == order_ids[:3]
     assert claims.runnable() == []
 
     age_starts(59)
-    assert claims.claim(order_ids[3]) is None
+    assert claim(order_ids[3]) is None
     age_starts(1.1)
     assert claims.runnable() == order_ids[3:]
-    assert claims.claim(order_ids[3]) is not None
+    assert claim(order_ids[3]) is not None
 
 
 def test_a_retry_needs_a_place_but_no_start(limits: Any) -> None:
@@ -282,17 +291,17 @@ def test_a_retry_needs_a_place_but_no_start(limits: Any) -> None:
     limits(concurrency=2, starts=1)
 
     assert claims.runnable() == [retried.id]
-    taken = claims.claim(fresh)
+    taken = claim(fresh)
     assert taken is not None
     assert taken.id == retried.id
-    assert claims.claim(fresh) is None
+    assert claim(fresh) is None
 
 
 def test_a_newer_order_does_not_overtake_an_older_one(limits: Any) -> None:
     limits(concurrency=2)
     order_ids = sorted(place() for _ in range(4))
 
-    claimed = [claims.claim(order_id) for order_id in reversed(order_ids)]
+    claimed = [claim(order_id) for order_id in reversed(order_ids)]
 
     assert [order.id for order in claimed if order] == order_ids[:2]
 
@@ -300,7 +309,7 @@ def test_a_newer_order_does_not_overtake_an_older_one(limits: Any) -> None:
 def test_a_hint_for_an_order_that_may_not_run_starts_the_next_that_may(limits: Any) -> None:
     finished, waiting = order_in(Status.CONFIRMED), place()
 
-    claimed = claims.claim(finished.id)
+    claimed = claim(finished.id)
 
     assert claimed is not None
     assert claimed.id == waiting
@@ -310,14 +319,14 @@ def test_a_limit_of_zero_is_no_limit(limits: Any) -> None:
     order_ids = [place() for _ in range(30)]
 
     assert sorted(claims.runnable()) == sorted(order_ids)
-    assert all(claims.claim(order_id) for order_id in order_ids)
+    assert all(claim(order_id) for order_id in order_ids)
 
 
 def test_an_overdue_order_is_not_started(limits: Any) -> None:
     order_id = place()
     Order.objects.filter(id=order_id).update(deadline_at=database.now())
 
-    assert claims.claim(order_id) is None
+    assert claim(order_id) is None
     assert claims.runnable() == []
     assert [order.id for order in claims.overdue()] == [order_id]
 
@@ -325,13 +334,13 @@ def test_an_overdue_order_is_not_started(limits: Any) -> None:
 def test_a_client_stopped_in_the_middle_of_a_claim_holds_no_lock(limits: Any) -> None:
     limits(concurrency=10)
     order_ids = [place(), place()]
-    claim = claims.CLAIM % {
+    statement = claims.CLAIM % {
         "wanted": f"'{{{order_ids[0]}}}'", "concurrency": "10", "starts": "0", "lease": "15",
     }  # fmt: skip
 
     with database.pool().connection() as conn:
-        conn.pgconn.send_query(claim.encode())  # sent; the answer is never read
-        assert claims.claim(order_ids[1]) is not None
+        conn.pgconn.send_query(statement.encode())  # sent; the answer is never read
+        assert claim(order_ids[1]) is not None
         while conn.pgconn.get_result():
             pass
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-from orders import claims, database, dispatcher, lifecycle
+from orders import database, dispatcher, lifecycle
 from orders.dispatcher import Dispatcher
 from orders.models import Order, Status
-from tests.factories import end_lease, load, order_in, place, step_to
+from tests.factories import claim, end_lease, load, order_in, place, step_to
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -140,7 +140,7 @@ def test_a_suspect_that_is_none_any_more_wakes_the_dispatcher_for_the_next(
     first = order_in(Status.ROUTING)
     Order.objects.update(takeovers=1)
     end_lease(first.id)
-    first = claims.claim(first.id)
+    first = claim(first.id)
     second = order_in(Status.ROUTING)
     Order.objects.filter(id=second.id).update(takeovers=1)
     end_lease(second.id)

@@ -13,11 +13,13 @@ from orders.execution import RetryLater
 from orders.models import Order, Status, Swap
 from tests.factories import (
     StubExchange,
+    claim,
     dead,
     end_lease,
     landed,
     load,
     make_due,
+    no_sleep,
     order_in,
     pending,
     place,
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("no_orders")
 
 def execute(order_id: str, exchange: StubExchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "exchange", lambda: exchange)
-    execution.execute_order(order_id, may_go_on=lambda: True, sleep=lambda _: None)
+    execution.execute_order(order_id, may_go_on=lambda: True, sleep=no_sleep)
 
 
 def statuses(order_id: str) -> list[str]:
@@ -61,8 +63,9 @@ def test_the_signature_is_stored_before_the_transaction_is_sent(
     exchange = StubExchange()
     seen: list[tuple[str, str]] = []
 
-    def send(swap: Any) -> None:
-        seen.append((load(order_id).status, Swap.objects.get(order=order_id).signature))
+    async def send(swap: Any) -> None:
+        stored = "SELECT status, signature FROM orders_order o, orders_swap WHERE order_id = o.id"
+        seen.append(tuple(database.rows(stored, {})[0].values()))
         exchange.sent.append(swap)
 
     monkeypatch.setattr(exchange, "send", send)
@@ -74,14 +77,14 @@ def test_the_signature_is_stored_before_the_transaction_is_sent(
 def test_nothing_is_sent_when_storing_the_signature_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     order_id = place()
     exchange = StubExchange()
-    advance = lifecycle.advance
+    advance = lifecycle.advance_with_others
 
-    def fails_at_submitted(order: Order, to: Status, **rest: Any) -> None:
+    async def fails_at_submitted(order: Order, to: Status, **rest: Any) -> None:
         if to is Status.SUBMITTED:
             raise psycopg.OperationalError("the connection broke during COMMIT")
-        advance(order, to, **rest)
+        await advance(order, to, **rest)
 
-    monkeypatch.setattr(execution, "advance", fails_at_submitted)
+    monkeypatch.setattr(execution, "advance_with_others", fails_at_submitted)
     execute(order_id, exchange, monkeypatch)
 
     assert exchange.calls == ["route", "build"]
@@ -158,9 +161,11 @@ def test_a_dead_transaction_is_followed_by_a_new_one(
 def test_a_lost_answer_to_send_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     order_id = place()
     exchange = StubExchange(pending(), landed())
-    monkeypatch.setattr(
-        exchange, "send", lambda swap: (_ for _ in ()).throw(VenueUnavailable("X", "lost"))
-    )
+
+    async def lost(swap: Any) -> None:
+        raise VenueUnavailable("X", "lost")
+
+    monkeypatch.setattr(exchange, "send", lost)
 
     execute(order_id, exchange, monkeypatch)
 
@@ -220,10 +225,10 @@ def test_a_worker_that_lost_its_claim_writes_nothing_more(monkeypatch: pytest.Mo
     order_id = place()
     exchange = StubExchange()
 
-    def slow_build(route: Any) -> Any:
+    async def slow_build(route: Any) -> Any:
         end_lease(order_id)
-        assert claims.claim(order_id) is not None  # another worker took over meanwhile
-        return StubExchange().build(route)
+        assert await claims.claim(order_id) is not None  # another worker took over meanwhile
+        return await StubExchange().build(route)
 
     monkeypatch.setattr(exchange, "build", slow_build)
     execute(order_id, exchange, monkeypatch)
@@ -235,10 +240,10 @@ def test_a_worker_that_lost_its_claim_writes_nothing_more(monkeypatch: pytest.Mo
 def test_a_long_wait_renews_the_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     order_id = place()
     renewed: list[str] = []
-    claim = claims.claim
+    original = claims.claim
 
-    def claim_then_at_its_end(wanted: str) -> Any:
-        order = claim(wanted)
+    async def claim_then_at_its_end(wanted: str) -> Any:
+        order = await original(wanted)
         settings.ORDER_LEASE_SECONDS = 0.0
         return order
 
@@ -277,10 +282,10 @@ def test_a_deadline_that_passes_while_building_stops_the_send(
 ) -> None:
     order_id = place()
     exchange = StubExchange()
-    claim = claims.claim
+    original = claims.claim
 
-    def claim_then_late(wanted: str) -> Any:
-        order = claim(wanted)
+    async def claim_then_late(wanted: str) -> Any:
+        order = await original(wanted)
         if order is not None:
             order.deadline_at = database.now()
         return order
@@ -293,7 +298,7 @@ def test_a_deadline_that_passes_while_building_stops_the_send(
 
 
 def test_a_database_that_is_away_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(order_id: str) -> None:
+    async def away(order_id: str) -> None:
         raise psycopg.OperationalError("connection refused")
 
     monkeypatch.setattr(claims, "claim", away)
@@ -376,14 +381,14 @@ def test_what_does_not_end_in_time_is_handed_over_when_the_worker_stops(
     exchange = StubExchange(pending())
     status = exchange.status
 
-    def stop_while_asked(swap: Any) -> Any:
+    async def stop_while_asked(swap: Any) -> Any:
         execution.gone.set()
-        return status(swap)
+        return await status(swap)
 
     monkeypatch.setattr(exchange, "status", stop_while_asked)
     execute(order_id, exchange, monkeypatch)
 
-    order = claims.claim(order_id)
+    order = claim(order_id)
     assert order is not None  # at once, not after its lease
     assert (order.status, order.fence) == (Status.SUBMITTED, 2)
 
@@ -401,16 +406,20 @@ def test_after_a_failure_of_the_database_the_order_is_handed_over(
             raise error
         return release(order)
 
-    def away(*_: Any, **__: Any) -> None:
+    async def away(*_: Any, **__: Any) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
     monkeypatch.setattr(claims, "release", release_later)
-    monkeypatch.setattr(execution, "advance", away)
+    monkeypatch.setattr(execution, "advance_with_others", away)
     monkeypatch.setattr(execution, "exchange", StubExchange)
-    execution.execute_order(order_id, sleep=pauses.append)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    execution.execute_order(order_id, sleep=sleep)
 
     assert pauses == [0.0, 1.0]
-    assert claims.claim(order_id) is not None
+    assert claim(order_id) is not None
 
 
 def test_a_task_goes_on_with_the_next_order_until_there_is_none(
@@ -452,7 +461,12 @@ def test_a_worker_told_to_stop_between_two_orders_begins_no_other(
     exchange = StubExchange()
     send = exchange.send
     rung: list[bool] = []
-    monkeypatch.setattr(exchange, "send", lambda swap: execution.leaving.set() or send(swap))
+
+    async def stop_while_sending(swap: Any) -> None:
+        execution.leaving.set()
+        await send(swap)
+
+    monkeypatch.setattr(exchange, "send", stop_while_sending)
     monkeypatch.setattr(claims, "ring_room", lambda: rung.append(True))
 
     execute(first, exchange, monkeypatch)

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from orders import claims, database, lifecycle, queries
+from orders import database, lifecycle, queries
 from orders.models import TERMINAL, TRANSITIONS, Order, Status, Swap
-from tests.factories import a_swap, load, order_in, place, step_to
+from tests.factories import a_swap, claim, load, order_in, place, step_to
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -158,7 +158,7 @@ def test_a_claim_makes_only_legal_moves() -> None:
         Order.objects.filter(id=order.id, lease_until__isnull=False).update(
             lease_until="2020-01-01T00:00:00Z"
         )
-        claimed = claims.claim(order.id)
+        claimed = claim(order.id)
         if claimed is not None and claimed.status != status:
             assert claimed.status in TRANSITIONS[status]
 

@@ -9,10 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from psycopg.rows import dict_row
 
-from orders import claims, database, lifecycle, reconcile
+from orders import database, lifecycle, reconcile
 from orders.models import IN_EXECUTION, Status
 from orders.reconcile import Finding, examine
-from tests.factories import end_lease, order_in, place
+from tests.factories import claim, end_lease, order_in, place
 
 Ids = dict[str, str]
 Connection = psycopg.Connection[dict[str, Any]]
@@ -49,7 +49,7 @@ def healthy(no_chain: None) -> Ids:
     ids |= {status.value: order_in(status).id for status in IN_EXECUTION}
     for _ in range(2):
         end_lease(ids["routing"])
-        claims.claim(ids["routing"])
+        claim(ids["routing"])
     ids |= {"retried": retried.id, "pending": place(), "nobody": "ord_0000000000000_nosuchordr"}
     sent(ids["confirmed"], "pending", -1, "landed")  # nobody has asked since it landed
     sent(ids["failed"], "failed", -1, "failed")

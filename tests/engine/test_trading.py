@@ -17,7 +17,16 @@ from orders import claims, database, execution, lifecycle, placement, reconcile,
 from orders.dispatcher import Dispatcher
 from orders.models import Halt, Order, Status
 from orders.placement import ClientOrderIdReused, DeadlinePassed, TradingHalted
-from tests.factories import end_lease, load, make_due, order_in, order_request, place, place_one
+from tests.factories import (
+    claim,
+    end_lease,
+    load,
+    make_due,
+    order_in,
+    order_request,
+    place,
+    place_one,
+)
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -102,12 +111,12 @@ def test_a_waiting_order_is_held(settings: Any, limit: int) -> None:
     order_id = place()
     trading.halt("alice")
 
-    assert claims.claim(order_id) is None
+    assert claim(order_id) is None
     assert claims.runnable() == []
     assert load(order_id).status == Status.PENDING
     trading.resume("alice")
     assert claims.runnable() == [order_id]
-    assert claims.claim(order_id) is not None
+    assert claim(order_id) is not None
 
 
 def left_behind() -> int:
@@ -204,7 +213,7 @@ def test_nothing_is_stored_or_started_after_a_halt() -> None:
 
     def claiming() -> None:
         while not stop.is_set():
-            claims.claim("")
+            claim("")
 
     with ThreadPoolExecutor(8) as threads:
         work = [threads.submit(each) for each in [placing, claiming] * 4]
@@ -213,7 +222,7 @@ def test_nothing_is_stored_or_started_after_a_halt() -> None:
         stored = set(Order.objects.values_list("id", "started_at"))
         wait_until(lambda: all(found.done() for found in work[::2]))
         for _ in range(20):
-            claims.claim("")
+            claim("")
         stop.set()
         for found in work:
             found.result()

@@ -36,11 +36,11 @@ def sign_anew() -> None:
     from orders.models import Status  # noqa: PLC0415
 
     @inject.around(execution, "attempt")
-    def attempt(original: Any, order: Any, *rest: Any) -> None:
+    async def attempt(original: Any, order: Any, *rest: Any) -> None:
         if order.status == Status.SUBMITTED:
-            lifecycle.advance(order, Status.PENDING, data={}, retry_in=0)
+            await lifecycle.advance_with_others(order, Status.PENDING, data={}, retry_in=0)
             raise execution.RetryLater
-        original(order, *rest)
+        await original(order, *rest)
 
 
 def only_doorbells() -> None:

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ POINTS = {
 }
 
 _here = threading.local()
+# In a worker, client order ids: of each order it has claimed, and of the last that a task executed.
+_names: dict[str, str] = {}
+_last: dict[str, str] = {}
+_task = ContextVar("task", default="")  # the id of the order that its message names
 
 
 def reach(point: str, client_order_id: str | None) -> None:
@@ -98,7 +103,7 @@ def wrap_web() -> None:
             _here.placing = event.data.get("clientOrderId")
             reach("stored", _here.placing)
         elif event.status == "confirmed":
-            reach("before-doorbell", _here.order.client_order_id)
+            reach("before-doorbell", _names.get(event.order_id))
         original(event, **rest)
 
     @around(hints, "send_soon")
@@ -136,53 +141,55 @@ def wrap_worker() -> None:
 
     from dex.types import SwapStatus  # noqa: PLC0415
     from orders import claims, execution, lifecycle  # noqa: PLC0415
-    from orders.together import Together  # noqa: PLC0415
 
-    submitting: dict[str, str] = {}  # client order ids; a group is written by the thread of any
+    submitting: set[str] = set()  # ids of orders
+
+    @around(execution, "run_next")
+    async def run_next(original: Any, wanted: str, hinted: str, *rest: Any) -> Any:
+        _task.set(hinted)
+        return await original(wanted, hinted, *rest)
 
     @around(claims, "claim")
-    def claim(original: Any, order_id: str) -> Any:
-        order = original(order_id)
+    async def claim(original: Any, order_id: str) -> Any:
+        order = await original(order_id)
         if order is not None:
-            _here.order = order  # the last one of a task, when its message is acknowledged
-            reach("claimed", order.client_order_id)
+            name = _names[order.id] = order.client_order_id or ""
+            _last[_task.get()] = name
+            reach("claimed", name)
         return order
 
-    @around(execution, "advance")
-    def advance(original: Any, order: Any, to: str, **rest: Any) -> None:
+    @around(execution, "advance_with_others")
+    async def advance(original: Any, order: Any, to: str, **rest: Any) -> None:
         if to == "submitted":
             reach("signed", order.client_order_id)
-            submitting[order.id] = order.client_order_id or ""
-        original(order, to, **rest)
+            submitting.add(order.id)
+        await original(order, to, **rest)
         if to in {"building", "submitted"}:
             reach("built" if to == "building" else "submitted", order.client_order_id)
 
     @around(lifecycle, "write")
     def write(original: Any, moves: Any) -> Any:
-        for name in (submitting.get(move["id"], "") for move in moves if "signature" in move):
-            if wants_crash("submitting", name):
+        for order_id in submitting & {move["id"] for move in moves if "signature" in move}:
+            if wants_crash("submitting", _names[order_id]):
                 send_and_forget(moves)
-                reach("submitting", name)
+                reach("submitting", _names[order_id])
         return original(moves)
 
-    lifecycle._write = Together(lifecycle.write)
-
     @around(execution, "send")
-    def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:
-        original(order, swap, exchange)
+    async def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:
+        await original(order, swap, exchange)
         reach("sent", order.client_order_id)
 
     @around(execution, "next_state")
-    def next_state(original: Any, order: Any, watch: Any) -> Any:
-        state = original(order, watch)
+    async def next_state(original: Any, order: Any, watch: Any) -> Any:
+        state = await original(order, watch)
         if state.status is SwapStatus.LANDED:
             reach("landed", order.client_order_id)
         return state
 
     @around(Request, "acknowledge")
     def acknowledge(original: Any, request: Any) -> None:
-        if getattr(_here, "order", None) is not None:
-            reach("before-ack", _here.order.client_order_id)
+        reach("before-ack", _last.pop(request.id, None))
         original(request)
 
 
@@ -206,8 +213,7 @@ def drop_first_transactions() -> None:
 
     @around(settlement.Settlement, "outcome_of")
     def outcome_of(original: Any, rules: Any, transaction: Any, height: int) -> Any:
-        order = getattr(_here, "order", None)
-        name = order.client_order_id or "" if order is not None else ""
+        name = _names.get(transaction.order_id, "")
         if name.startswith(("freeze.sent.", "slow.")) and transaction.attempt == 1:
             return settlement.EXPIRED
         return original(rules, transaction, height)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from orders import grouping
-from orders.grouping import Grouped
+from dex import grouping
+from dex.grouping import Grouped
 
 
 class Call:
@@ -47,7 +47,7 @@ async def begin(grouped: "Grouped[int, int]", *items: int) -> "list[asyncio.Task
 
 
 async def test_what_comes_during_a_call_is_the_next_one_in_order(call: Call) -> None:
-    grouped = Grouped(call)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
 
     tasks = await begin(grouped, 1) + await begin(grouped, 2, 3, 4)
     call.go_on.set()
@@ -60,7 +60,7 @@ async def test_a_group_has_no_more_than_so_many(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grouping, "MOST", 2)
-    grouped = Grouped(call)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
     call.go_on.set()
 
     assert await asyncio.gather(*map(grouped, range(5))) == [0, 2, 4, 6, 8]
@@ -68,7 +68,7 @@ async def test_a_group_has_no_more_than_so_many(
 
 
 async def test_whoever_leaves_is_left_out_and_the_others_are_answered(call: Call) -> None:
-    grouped = Grouped(call)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
     called, stays = await begin(grouped, 1, 2)
     waits, leaves = await begin(grouped, 3, 4)
 
@@ -81,7 +81,7 @@ async def test_whoever_leaves_is_left_out_and_the_others_are_answered(call: Call
 
 
 async def test_an_error_is_that_of_its_group_alone(call: Call) -> None:
-    grouped = Grouped(call)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
     call.error = psycopg.OperationalError("gone")
     first = await begin(grouped, 1, 2)
     second = await begin(grouped, 3)
@@ -97,7 +97,7 @@ async def test_whoever_has_waited_long_for_a_database_that_is_away_hears_it(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grouping, "PATIENCE_SECONDS", 0.1)
-    grouped = Grouped(call)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
     call.error = psycopg.OperationalError("silent")
     tasks = await begin(grouped, 1) + await begin(grouped, 2)
     await asyncio.sleep(0.15)
@@ -112,7 +112,7 @@ async def test_whoever_has_waited_long_for_a_database_that_is_away_hears_it(
 
 
 async def test_a_call_after_a_pause_is_made(call: Call) -> None:
-    grouped = Grouped(call)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
     call.go_on.set()
 
     assert await grouped(1) == 2

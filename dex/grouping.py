@@ -1,18 +1,16 @@
 """Calls that come in while one of their kind is under way are made together, as the next one."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-from orders.problems import DATABASE_AWAY
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MOST = 100
-# Whoever has waited so long for a call that failed is not made to wait for another one: that may
+# Whoever has waited so long for a server that is away is not made to wait for another call: it may
 # fail as late (dex.postgres.ANSWER_SECONDS), and a refusal is promised within 3 s.
 PATIENCE_SECONDS = 0.4
 
@@ -28,17 +26,24 @@ class Grouped(Generic[T, R]):
     """An async call for one item, around a blocking call for several.
 
     One call is made at a time, in a thread; there is no timer. Whoever stops waiting is left out,
-    if the call has not begun, and leaves the others as they are.
+    if the call has not begun, and leaves the others as they are. The call answers each item in
+    order, an exception among its answers is raised to that one; what it raises itself to all, and
+    where that is of `away` to those as well that have waited for their own call too long.
     """
 
-    def __init__(self, call: Callable[[list[T]], list[R]]) -> None:
+    def __init__(
+        self,
+        call: Callable[[list[T]], Sequence[R | Exception]],
+        away: tuple[type[Exception], ...] = (),
+    ) -> None:
         self.call = call
+        self.away = away
         self.waiting: list[Waiting[T, R]] = []
         self.running: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=call.__name__)
 
     async def __call__(self, item: T) -> R:
-        """Raises what the call raises."""
+        """Raises what the call answers or raises. From one event loop only."""
         loop = asyncio.get_running_loop()
         waiting = Waiting[T, R](item, loop.time(), loop.create_future())
         self.waiting.append(waiting)
@@ -61,13 +66,15 @@ class Grouped(Generic[T, R]):
             answers = await loop.run_in_executor(self.thread, self.call, items)
             answered = list(zip(group, answers, strict=True))
         except Exception as error:
-            if isinstance(error, DATABASE_AWAY):
+            if isinstance(error, self.away):
                 group += self.impatient(loop.time())
             for each in group:
                 refuse(each.answer, error)
         else:
             for each, answer in answered:
-                if not each.answer.done():
+                if isinstance(answer, Exception):
+                    refuse(each.answer, answer)
+                elif not each.answer.done():
                     each.answer.set_result(answer)
 
     def impatient(self, now: float) -> list[Waiting[T, R]]:
