@@ -10,7 +10,6 @@ from dex.signer import open_signer
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Faults
 from dex.simulation.market import Market
-from dex.simulation.node import Node
 from dex.simulation.program import Program
 from dex.simulation.settlement import Settlement
 from dex.simulation.venue import Simulation
@@ -112,20 +111,20 @@ class Exchange:
         return self._venues[swap.venue.partition("+")[0]]
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Let go of the connections."""
         self._on_close()
 
 
 def open_exchange(
     config: ExchangeConfig, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> Exchange:
-    """Connections, threads and the key come with the first use."""
-    node = Node(SimulatedChain(dsn=config.dsn, rules=open_rules(config)))
+    """Connections and the key come with the first use."""
+    chain = SimulatedChain(dsn=config.dsn, rules=open_rules(config))
     signer = open_signer(config.keypair_file)
     simulation = Simulation(
         seed=config.seed,
         market=open_market(config),
-        node=node,
+        chain=chain,
         programs=config.programs(),
         faults=config.faults,
         quote_latency_ms=config.quote_latency_ms,
@@ -142,7 +141,7 @@ def open_exchange(
         venues,
         router,
         prepare=lambda: signer.public_key,
-        on_close=node.close,
+        on_close=chain.close,
     )
 
 

@@ -1,8 +1,7 @@
 """Calls that come in while one of their kind is under way are made together, as the next one."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -23,9 +22,9 @@ class Waiting(Generic[T, R]):
 
 
 class Grouped(Generic[T, R]):
-    """An async call for one item, around a blocking call for several.
+    """A call for one item, around a call for several.
 
-    One call is made at a time, in a thread; there is no timer. Whoever stops waiting is left out,
+    One call is made at a time; there is no timer. Whoever stops waiting is left out,
     if the call has not begun, and leaves the others as they are. The call answers each item in
     order, an exception among its answers is raised to that one; what it raises itself to all, and
     where that is of `away` to those as well that have waited for their own call too long.
@@ -33,14 +32,13 @@ class Grouped(Generic[T, R]):
 
     def __init__(
         self,
-        call: Callable[[list[T]], Sequence[R | Exception]],
+        call: Callable[[list[T]], Awaitable[Sequence[R | Exception]]],
         away: tuple[type[Exception], ...] = (),
     ) -> None:
         self.call = call
         self.away = away
         self.waiting: list[Waiting[T, R]] = []
         self.running: asyncio.Task[None] | None = None
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix=call.__name__)
 
     async def __call__(self, item: T) -> R:
         """Raises what the call answers or raises. From one event loop only."""
@@ -63,7 +61,7 @@ class Grouped(Generic[T, R]):
         loop = asyncio.get_running_loop()
         items = [each.item for each in group]
         try:
-            answers = await loop.run_in_executor(self.thread, self.call, items)
+            answers = await self.call(items)
             answered = list(zip(group, answers, strict=True))
         except Exception as error:
             if isinstance(error, self.away):

@@ -1,6 +1,8 @@
 """PostgreSQL connections on which nobody waits for ever."""
 
+import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
@@ -11,6 +13,10 @@ T = TypeVar("T")
 # A server that is stopped, not gone, keeps its connections open and says nothing: its own
 # statement_timeout stands still with it, and its kernel goes on acknowledging what is sent.
 ANSWER_SECONDS = 2.5
+
+
+def no_answer(seconds: float) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"PostgreSQL gave no answer within {seconds:g} s")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -32,6 +38,65 @@ class BoundedConnection(psycopg.Connection[Any]):
             if time.monotonic() < deadline:
                 raise  # an answer, if a bad one
             self.close()
-            raise psycopg.OperationalError(
-                f"PostgreSQL gave no answer within {self.answer_seconds:g} s"
-            ) from None
+            raise no_answer(self.answer_seconds) from None
+
+
+class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
+    """The same for coroutines."""
+
+    async def wait(
+        self,
+        gen: PQGen[T],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's signature
+    ) -> T:
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        try:
+            return await super().wait(gen, interval, ANSWER_SECONDS)
+        except psycopg.OperationalError:
+            if time.monotonic() < deadline:
+                raise
+            await self.close()
+            raise no_answer(ANSWER_SECONDS) from None
+
+
+class Session:
+    """One autocommit connection for the coroutines of one event loop.
+
+    It is opened at the first use, and again by the next one after it broke. Statements asked for at
+    the same time are carried out one after the other.
+    """
+
+    def __init__(self, conninfo: Callable[[], str], **options: Any) -> None:
+        """`options` are those of psycopg.AsyncConnection.connect."""
+        self._conninfo = conninfo
+        self._options = options
+        self._opening = asyncio.Lock()
+        self._conn: BoundedAsyncConnection | None = None
+
+    async def rows(self, sql: str, params: Mapping[str, Any]) -> list[Any]:
+        """Run one statement in a transaction of its own; committed when this returns.
+
+        Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
+        """
+        conn = self._conn
+        if conn is None or conn.closed:
+            conn = await self._open()
+        cursor = await conn.execute(sql, params)
+        return await cursor.fetchall()
+
+    async def _open(self) -> BoundedAsyncConnection:
+        async with self._opening:
+            if self._conn is None or self._conn.closed:
+                self._conn = await BoundedAsyncConnection.connect(
+                    self._conninfo(), autocommit=True, connect_timeout=2, **self._options
+                )
+            return self._conn
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.pgconn.finish()
+
+    __del__ = close  # a loop that has ended takes its sessions along

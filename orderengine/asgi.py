@@ -9,6 +9,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from orderengine.access_log import keep_tickets_out
 from orderengine.daphne_requests import serve_bounded_requests
 from orderengine.daphne_sockets import serve_bounded_sockets
+from orderengine.garbage import keep_what_is_loaded
 from orderengine.stopping import Stoppable, stop_gracefully_on_signals
 from orders.routing import websocket_urlpatterns
 
@@ -23,5 +24,5 @@ application = Stoppable(
 serve_bounded_requests()
 serve_bounded_sockets()
 keep_tickets_out()
-http.keep_what_is_loaded()
+keep_what_is_loaded()
 stop_gracefully_on_signals(application)

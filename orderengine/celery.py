@@ -6,11 +6,12 @@ from threading import Lock
 from typing import Any
 
 from celery import Celery
-from celery.signals import heartbeat_sent, setup_logging, worker_shutdown
+from celery.signals import heartbeat_sent, setup_logging, worker_ready, worker_shutdown
 from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.limits import TokenBucket
 
+from orderengine.garbage import keep_what_is_loaded
 from orders import presence
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
@@ -65,6 +66,11 @@ class WorkerConsumer(Consumer):
 @setup_logging.connect
 def keep_logging_as_configured(**_: object) -> None:
     """Celery leaves logging alone when this signal has a receiver; settings configured it."""
+
+
+@worker_ready.connect
+def freeze(**_: object) -> None:
+    keep_what_is_loaded()
 
 
 @heartbeat_sent.connect

@@ -1,6 +1,5 @@
 """The HTTP application. asgi.py serves it beside the WebSockets, on Daphne; rest.py alone."""
 
-import gc
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
@@ -18,10 +17,3 @@ from orderengine.headers import BrowserHeaders
 application = BrowserHeaders(
     AsyncViews(ASGIStaticFilesHandler(django_application)), settings.CORS_ALLOWED_ORIGINS
 )
-
-
-def keep_what_is_loaded() -> None:
-    """A collection that looks through it would hold up all requests for 50 ms."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)

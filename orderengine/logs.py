@@ -4,13 +4,17 @@ Our own lines go from structlog to stderr: the way over `logging`, which librari
 times as much (docs/performance.md), and an order has six lines.
 """
 
+import atexit
 import logging.config
 import sys
+from collections import deque
 from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
 import structlog
+
+from orders.loop import AfterTurn
 
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -91,19 +95,42 @@ class Bugs(logging.Filter):
 
 
 class Stderr:
-    """A logger in structlog's sense: each line is one write to what stderr is now.
+    """A logger in structlog's sense, to what stderr is now.
 
-    A line that cannot be written is lost: a full disk is no reason to break off an order.
+    On an event loop the lines of one turn are one write; a warning is written at once, with what
+    came before it. A line that cannot be written is lost: a full disk is no reason to break off an
+    order.
     """
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
     def msg(self, line: str) -> None:
-        with suppress(OSError):
-            sys.stderr.write(f"{line}\n")
+        _lines.append(line)
+        _written.ask()
 
-    debug = info = warning = error = critical = msg
+    def at_once(self, line: str) -> None:
+        _lines.append(line)
+        write_lines()
+
+    debug = info = msg
+    warning = error = critical = at_once
+
+
+_lines: deque[str] = deque()
+
+
+def write_lines() -> None:
+    lines = []
+    with suppress(IndexError):
+        while True:
+            lines.append(_lines.popleft() + "\n")
+    with suppress(OSError):
+        sys.stderr.write("".join(lines))
+
+
+_written = AfterTurn(write_lines)
+atexit.register(write_lines)  # of a loop that was stopped in the middle of a turn
 
 
 AMBIGUOUS = frozenset(" ='\"")  # where a value with one of these ends is not plain to see

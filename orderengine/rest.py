@@ -6,6 +6,7 @@ Whoever reaches this server is the proxy, which names the client: nothing else m
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from orderengine import http
+from orderengine.garbage import keep_what_is_loaded
 
 application = wrap_asgi_with_proxy_headers(http.application, trusted_hosts="*")
-http.keep_what_is_loaded()
+keep_what_is_loaded()

@@ -19,6 +19,7 @@ LONGEST_PAUSE = 10.0
 STEADY_SECONDS = 30.0
 GRACE_SECONDS = 7.0
 LONGEST_LINE = 64 * 1024
+GATHER_SECONDS = 0.02  # lines that come so soon after others are shown with one wake-up
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 95)
 
 Process = subprocess.Popen[bytes]
@@ -166,20 +167,16 @@ class Supervisor:
         """Prints what comes down the pipe, line by line, with the name in front."""
         if pipe is None:
             return
-        stream = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), pipe
-        )
-        try:
+        with pipe:
             rest = b""
-            while chunk := await stream.read(LONGEST_LINE):
+            while chunk := await next_chunk(pipe.fileno()):
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > LONGEST_LINE:
                     lines, rest = [*lines, rest], b""
                 self._show_lines(name, lines)
+                if len(chunk) < LONGEST_LINE:
+                    await asyncio.sleep(GATHER_SECONDS)
             self._show_lines(name, [rest] if rest else [])
-        finally:
-            transport.close()
 
     def _show_lines(self, name: str, lines: Sequence[bytes]) -> None:
         if lines:
@@ -192,6 +189,17 @@ class Supervisor:
         if not self.output.isatty() or "NO_COLOR" in os.environ:
             return label
         return f"\033[{COLOURS[names.index(name) % len(COLOURS)]}m{label}\033[0m"
+
+
+async def next_chunk(fd: int) -> bytes:
+    """What a pipe holds, as soon as it holds something; empty at its end."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(fd)
+    return os.read(fd, LONGEST_LINE)
 
 
 def ending_signals() -> list[signal.Signals]:

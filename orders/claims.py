@@ -80,9 +80,9 @@ async def claim(order_id: str) -> Order | None:
     return order
 
 
-def write(wanted: Sequence[str]) -> list[Row | None]:
+async def write(wanted: Sequence[str]) -> list[Row | None]:
     """Claim for each in one transaction: all wait for the fleet's lock once."""
-    found = database.rows(
+    found = await _session().rows(
         CLAIM, {"wanted": list(wanted), **limits(), "lease": settings.ORDER_LEASE_SECONDS}
     )
     rows = {row["id"]: row for row in found}
@@ -91,6 +91,7 @@ def write(wanted: Sequence[str]) -> list[Row | None]:
     return [row or next(others, None) for row in named]
 
 
+_session = once_per_loop(database.new_session)
 _claims = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 

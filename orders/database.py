@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from dex.postgres import BoundedConnection
+from dex.postgres import BoundedConnection, Session
 from orders.once import once
 
 Row = dict[str, Any]
@@ -52,23 +52,27 @@ def options() -> str:
     return f"{conninfo_to_dict(conninfo()).get('options', '')} {BY_INDEX}"
 
 
+# Each statement is planned once.
+STATEMENTS: dict[str, Any] = {"prepare_threshold": 2, "row_factory": dict_row}
+
+
 @once
 def pool() -> ConnectionPool[BoundedConnection]:
     return ConnectionPool(
         conninfo(),
         connection_class=BoundedConnection,
-        kwargs={
-            "autocommit": True,
-            "prepare_threshold": 2,
-            "row_factory": dict_row,
-            "options": options(),
-        },
+        kwargs={"autocommit": True, **STATEMENTS, "options": options()},
         min_size=1,
         max_size=16,
         timeout=2,
         reconnect_timeout=5,
         open=True,
     )
+
+
+def new_session() -> Session:
+    """For coroutines that come together: each kind of statement has a connection of its own."""
+    return Session(conninfo, **STATEMENTS, options=options())
 
 
 def rows(sql: str, params: dict[str, Any]) -> list[Row]:

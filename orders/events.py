@@ -3,23 +3,23 @@
 A doorbell is best effort. The promise that a client sees every event rests on the rows.
 """
 
-import queue
-import threading
-from collections import Counter
-from collections.abc import Sequence
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import redis
+import redis.asyncio
 import structlog
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from orders import loop
 from orders.once import once
 
 log = structlog.get_logger(__name__)
@@ -90,49 +90,81 @@ def publish(event: Event) -> None:
 
 
 class Doorbell:
-    """Sends from one thread, everything that waits in one call.
+    """Sends from this process's own loop, everything that waits in one call.
 
-    The layer's own group_send() needs an event loop and costs as much as moving the order.
+    The layer's own group_send() costs as much as moving the order.
     """
 
     def __init__(self) -> None:
-        self._events: queue.Queue[Event] = queue.Queue(BACKLOG)
-        threading.Thread(target=self._send_all, name="doorbell", daemon=True).start()
+        self._events: deque[Event] = deque()
+        self._woken = False
+        self._sending: asyncio.Task[None] | None = None
+        self._redis = open_connection()
 
     def ring(self, event: Event) -> None:
-        try:
-            self._events.put_nowait(event)
-        except queue.Full:
+        """From any thread."""
+        if len(self._events) < BACKLOG:
+            self._events.append(event)
+            if not self._woken:
+                self._woken = True
+                loop.soon(self._begin)
+        else:
             rung["dropped"] += 1
 
-    def _send_all(self) -> None:
-        while True:
-            waiting = [self._events.get()]
-            with suppress(queue.Empty):
-                while len(waiting) < TOGETHER:
-                    waiting.append(self._events.get_nowait())
-            try:
-                send(waiting)
-                rung["published"] += len(waiting)
-            except Exception as error:  # whatever Redis does, orders go on
-                rung["failed"] += len(waiting)
-                log.warning("doorbell.failed", events=len(waiting), error=repr(error))
+    def _begin(self) -> None:
+        self._woken = False  # before looking: what comes from here on wakes it again
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        try:
+            while self._events:
+                some = min(TOGETHER, len(self._events))
+                await self._try([self._events.popleft() for _ in range(some)])
+        finally:
+            self._sending = None
+
+    async def _try(self, waiting: Sequence[Event]) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await send(waiting, self._redis)
+            rung["published"] += len(waiting)
+        except Exception as error:  # whatever Redis does, orders go on
+            rung["failed"] += len(waiting)
+            log.warning("doorbell.failed", events=len(waiting), error=repr(error))
+            with suppress(Exception):
+                await self._redis.disconnect(nowait=True)
 
 
-def send(events: Sequence[Event]) -> None:
+async def send(events: Sequence[Event], connection: Any) -> None:
     """Ring for each, in order. Raises redis.RedisError."""
     messages: list[bytes | str] = []
     for event in events:
         frame = event.frame(replayed=False)
         for group in (order_group(event.order_id), owner_group(event.owner_id)):
             messages += message(group, {"type": "order.event", "group": group, "frame": frame})
-    _redis().eval(PUBLISH, 0, *messages)
+    try:
+        await call(connection, "EVAL", PUBLISH, 0, *messages)
+    except redis.ConnectionError:  # Redis has restarted; heard twice is heard once
+        await call(connection, "EVAL", PUBLISH, 0, *messages)
+
+
+async def call(connection: Any, *command: bytes | str | int) -> None:
+    """On a connection of its own: a client would look for one each time."""
+    await connection.send_command(*command, check_health=False)
+    await connection.read_response()
 
 
 def message(group: str, content: dict[str, Any]) -> tuple[str, bytes]:
     """(Redis channel, bytes) as channels_redis.pubsub publishes it; a test compares the two."""
+    prefix, serialize = _format()
+    return f"{prefix}__group__{group}", serialize(content)
+
+
+@once
+def _format() -> tuple[str, Callable[[Any], bytes]]:
     layer: Any = channel_layer()
-    return f"{config()['prefix']}__group__{group}", layer.serialize(content)
+    return config()["prefix"], layer.serialize
 
 
 def config() -> dict[str, Any]:
@@ -141,16 +173,15 @@ def config() -> dict[str, Any]:
     return dict(layers["default"]["CONFIG"])
 
 
-@once
-def _redis() -> redis.Redis:
-    """Connects again where Redis has restarted; does not try twice where it is away."""
+def open_connection() -> Any:
+    """Connects with the first command, and with the next one after an error."""
     (host,) = config()["hosts"]
-    return redis.Redis.from_url(
+    client: Any = redis.asyncio.Redis.from_url(
         host["address"],
         socket_connect_timeout=host["socket_connect_timeout"],
-        socket_timeout=SEND_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
+    return client.connection_pool.make_connection()
 
 
 def channel_layer() -> BaseChannelLayer:

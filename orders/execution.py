@@ -26,7 +26,7 @@ from orders import claims, database, loop, render, requestid
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, advance_with_others, failure
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
-from orders.once import once
+from orders.once import once_per_loop
 from orders.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -290,7 +290,12 @@ def route_columns(route: Route) -> dict[str, Any]:
     }
 
 
-@once
+@once_per_loop
 def exchange() -> Exchange:
-    """This process's access to the venues."""
+    """The running event loop's access to the venues."""
     return open_exchange(replace(settings.DEX, dsn=database.conninfo()))
+
+
+async def prepare() -> None:
+    """Load the key now, and not with the first order. Raises KeypairFileError."""
+    exchange().prepare()

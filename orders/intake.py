@@ -34,18 +34,18 @@ async def place(body: Any, owner_id: int | None) -> Placed:
     """Raises Problem, rest_framework's ValidationError, psycopg.OperationalError."""
     request = ORDER.request(body, owner_id)
     placed = await place_together()(request)
-    return placed or (await in_thread(stored, [request], ""))[0]
+    return placed or (await stored([request], ""))[0]
 
 
 async def place_batch(body: Any, owner_id: int | None) -> list[Placed]:
     """All of them, or none. Raises as `place` does."""
-    return await in_thread(stored, BATCH.requests(body, owner_id), "/orders/{}")
+    return await stored(BATCH.requests(body, owner_id), "/orders/{}")
 
 
-def stored(requests: list[OrderRequest], place: str) -> list[Placed]:
+async def stored(requests: list[OrderRequest], place: str) -> list[Placed]:
     """`place` is the pointer to the order at a position of the body."""
     try:
-        return placement.place_orders(requests)
+        return await placement.place_orders(requests)
     except ClientOrderIdReused as error:
         errors = field_errors(error, place + "/clientOrderId", "client_order_id_reused")
         raise Problem(
@@ -55,7 +55,7 @@ def stored(requests: list[OrderRequest], place: str) -> list[Placed]:
         errors = field_errors(error, place + "/deadline", "deadline_passed")
         raise Problem(status=400, code="VALIDATION", detail=str(error), errors=errors) from None
     except TradingHalted:
-        raise trading_halted() from None
+        raise (await in_thread(trading_halted)) from None
 
 
 def trading_halted() -> Problem:

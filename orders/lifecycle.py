@@ -95,9 +95,9 @@ def advance(order: Order, to: Status, **what: Any) -> None:
     `what` is that of `move_of`. `order` is brought up to date. Raises IllegalTransition, ClaimLost.
     """
     move = move_of(order, to, **what)
-    (written,) = write([move])
-    if isinstance(written, Exception):
-        raise written
+    written = database.row(MOVE, parameters([move]))
+    if written is None:
+        raise lost(move)
     moved(order, move, written)
 
 
@@ -168,14 +168,14 @@ def moved(order: Order, move: dict[str, Any], written: dict[str, Any]) -> None:
     announce(event, venue=order.venue)
 
 
-def write(moves: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+async def write(moves: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
     """Make the moves in one transaction: for each its row, or what kept it from being made."""
     try:
-        found = database.rows(MOVE, parameters(moves))
+        found = await _session().rows(MOVE, parameters(moves))
     except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         if len(moves) == 1:
             return [error]
-        return [written for move in moves for written in write([move])]  # the others are sound
+        return [written for move in moves for written in await write([move])]  # others are sound
     rows = {row["id"]: row for row in found}
     return [rows.get(move["id"]) or lost(move) for move in moves]
 
@@ -191,6 +191,7 @@ def lost(move: dict[str, Any]) -> ClaimLost:
     return ClaimLost(f"{move['id']}: no longer {move['from']} under fence {move['fence']}")
 
 
+_session = once_per_loop(database.new_session)
 _moves = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 

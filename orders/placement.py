@@ -15,6 +15,8 @@ from dex.types import Token
 from orders import database, hints, lifecycle, render, requestid
 from orders.events import Event, iso
 from orders.models import Order, Status, new_suffix
+from orders.once import once_per_loop
+from orders.threads import in_thread
 
 PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0010
 log = structlog.get_logger(__name__)
@@ -102,7 +104,7 @@ class TradingHalted(Exception):
     """An operator has halted trading: nothing new is stored."""
 
 
-def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
+async def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
     """Store the orders of one owner with their first events, all or none, then hint.
 
     Committed when this returns. A repeated request gets its first answer, even after its deadline.
@@ -110,8 +112,10 @@ def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
     TradingHalted, psycopg.OperationalError.
     """
     data = [request.as_event_data() for request in requests]
-    answers = database.rows(
-        PLACE, {"owner_id": requests[0].owner_id, "wanted": Jsonb(wanted(requests, data))}
+    answers = await in_thread(
+        database.rows,
+        PLACE,
+        {"owner_id": requests[0].owner_id, "wanted": Jsonb(wanted(requests, data))},
     )
     check(requests, answers)
     placed = [
@@ -126,7 +130,7 @@ def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
     return placed
 
 
-def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
+async def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
     """Store orders of any owners with one COMMIT, then hint.
 
     An order is None that nothing was done with: its client order id is taken, it came too late,
@@ -136,7 +140,7 @@ def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
     data = [request.as_event_data() for request in requests]
     rows = wanted(requests, data)
     try:
-        stored = database.rows(PLACE_EACH, {"wanted": Jsonb(rows)})
+        stored = await _session().rows(PLACE_EACH, {"wanted": Jsonb(rows)})
     except psycopg.DatabaseError as error:
         if isinstance(error, psycopg.OperationalError) and not isinstance(error, LockNotAvailable):
             raise
@@ -153,6 +157,9 @@ def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
         if order is not None
     )
     return placed
+
+
+_session = once_per_loop(database.new_session)
 
 
 def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> None:

@@ -7,7 +7,7 @@ from celery.signals import worker_init, worker_shutting_down
 from django.conf import settings
 
 from dex.signer import KeypairFileError
-from orders import execution
+from orders import execution, loop
 
 
 @shared_task(
@@ -36,7 +36,7 @@ def may_go_on() -> bool:
 def load_key(**_: Any) -> None:
     """A key that cannot be used ends the worker before it takes an order."""
     try:
-        execution.exchange().prepare()
+        loop.run(execution.prepare())
     except KeypairFileError as error:
         raise SystemExit(f"DEX_KEYPAIR_FILE: {error}") from None
 

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from pytest_django import DjangoDbBlocker
 
 from orderengine.management.commands.up import MANAGE
-from orders import database, execution, measures
+from orders import database, measures
 from tests.stacks import ROOT
 
 TABLES = (
@@ -57,7 +57,6 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         call_command("migrate", verbosity=0)
     yield
-    execution.exchange().close()
     database.pool().close()
 
 

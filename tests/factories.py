@@ -33,7 +33,7 @@ def order_request(**changes: Any) -> placement.OrderRequest:
 
 
 def place_one(request: placement.OrderRequest) -> placement.Placed:
-    return placement.place_orders([request])[0]
+    return loop.run(placement.place_orders([request]))[0]
 
 
 def place(**changes: Any) -> str:

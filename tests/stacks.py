@@ -65,6 +65,11 @@ class Running:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["orderId"])
 
+    def place_batch(self, orders: int) -> list[str]:
+        answer = httpx.post(f"{self.url}/api/orders/batch", json={"orders": [ORDER] * orders})
+        assert answer.status_code == 201, answer.text
+        return [order["orderId"] for order in answer.json()["results"]]
+
     def sql(self, query: str, *params: Any) -> list[dict[str, Any]]:
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as conn:
             return conn.execute(query, params or None).fetchall()

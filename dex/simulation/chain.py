@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from dex.decoding import DecodedTransaction, decode_transaction
 from dex.errors import DexError, OrderRejected, VenueUnavailable
+from dex.grouping import Grouped
 from dex.simulation.blocks import BLOCK_MS, blockhash, height_of
 from dex.simulation.database import Database
 from dex.simulation.settlement import EXPIRED, Settlement
@@ -26,7 +27,7 @@ class SimulatedChain:
 
     Writes `chain.transaction` on its own autocommit connections, opened at the first use; time is
     the database's clock alone. A transaction is settled from `settles_at` on whether or not
-    anybody asks. Every method raises VenueUnavailable where PostgreSQL does not answer.
+    anybody asks. Every coroutine raises VenueUnavailable where PostgreSQL does not answer.
     """
 
     def __init__(
@@ -34,20 +35,16 @@ class SimulatedChain:
         *,
         dsn: str,
         rules: Settlement,
-        pool_size: int = 4,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._rules = rules
         self._seed = rules.seed
-        self._database = Database(dsn, pool_size=pool_size, monotonic_ns=monotonic_ns)
+        self._database = Database(dsn, monotonic_ns=monotonic_ns)
+        self._sends = Grouped(self._record)
         self._validity = max(MIN_VALIDITY_BLOCKS, -(-2 * rules.latency_ms[1] // BLOCK_MS))
 
-    def height(self) -> int:
-        return self._database.height()
-
-    def known_height(self) -> int | None:
-        """None where PostgreSQL has to be asked for the time."""
-        return self._database.known_height()
+    async def height(self) -> int:
+        return await self._database.height()
 
     def blockhash(self, height: int) -> bytes:
         return blockhash(self._seed, height)
@@ -56,25 +53,24 @@ class SimulatedChain:
         """Last block that takes a transaction with the blockhash of block `height`."""
         return height + self._validity
 
-    def send(self, raw: bytes) -> None:
+    async def send(self, raw: bytes) -> None:
         """Record a signed transaction; the same one again changes nothing.
+
+        Those that are sent while others are recorded are recorded together.
 
         Raises OrderRejected(TX_REJECTED) for bytes the chain would never take, and
         VenueUnavailable(TX_EXPIRED) when the blockhash is not current: it may have been recorded
         before, status() tells.
         """
-        (refused,) = self.sends([raw])
-        if refused is not None:
-            raise refused
+        await self._sends(raw)
 
-    def sends(self, raws: Sequence[bytes]) -> list[DexError | None]:
-        """Record many at once; for each what `send` would raise of it alone."""
+    async def _record(self, raws: Sequence[bytes]) -> list[DexError | None]:
         read = [self._read(raw) for raw in raws]
         sound = [one for one in read if not isinstance(one, DexError)]
         rows = [self._row(transaction, height) for transaction, height in sound]
         current = {
             signature
-            for signature, current in self._database.fetch_rows(
+            for signature, current in await self._database.send(
                 RECORD, {"sent": Jsonb(rows), **_EXPIRED}
             )
             if current
@@ -84,29 +80,29 @@ class SimulatedChain:
             for one in read
         ]
 
-    def statuses(self, swaps: Sequence[Swap]) -> list[SwapState]:
+    async def statuses(self, swaps: Sequence[Swap]) -> list[SwapState]:
         """What became of each, and for good once it is landed, failed or expired.
 
         A signature that is unknown after its last valid block is recorded as expired, so that a
         send still on its way cannot land any more.
         """
         return [
-            self._bury(swap)
+            await self._bury(swap)
             if row[1] is None and row[0] > swap.last_valid_block_height
             else _state_of(row)
-            for swap, row in zip(swaps, self._ask(swaps), strict=True)
+            for swap, row in zip(swaps, await self._ask(swaps), strict=True)
         ]
 
     def close(self) -> None:
         self._database.close()
 
-    def _ask(self, swaps: Sequence[Swap]) -> list[tuple[Any, ...]]:
-        return self._database.fetch_rows(ASK, {"signatures": [swap.signature for swap in swaps]})
+    async def _ask(self, swaps: Sequence[Swap]) -> list[tuple[Any, ...]]:
+        return await self._database.ask(ASK, {"signatures": [swap.signature for swap in swaps]})
 
-    def _bury(self, swap: Swap) -> SwapState:
+    async def _bury(self, swap: Swap) -> SwapState:
         transaction = decode_transaction(swap.transaction, self._rules.layouts)
-        self._database.fetch_row(BURY, {**self._identity(transaction), **_EXPIRED})
-        return _state_of(self._ask([swap])[0])
+        await self._database.ask(BURY, {**self._identity(transaction), **_EXPIRED})
+        return _state_of((await self._ask([swap]))[0])
 
     def _read(self, raw: bytes) -> tuple[DecodedTransaction, int] | OrderRejected:
         """The transaction and the height of its blockhash."""

@@ -1,5 +1,7 @@
 """The simulated market as the pools and quotes of a venue's program."""
 
+from functools import lru_cache
+
 from dex import pricing
 from dex.errors import OrderRejected
 from dex.pools.base import SimulatedPool
@@ -19,6 +21,8 @@ def quote_at(market: Market, program: Program, request: SwapRequest, height: int
     )
 
 
+# All orders of one block, and whoever settles them, ask for the same few.
+@lru_cache(maxsize=512)
 def pool_at(
     market: Market, program: Program, token_in: Token, token_out: Token, height: int
 ) -> SimulatedPool:

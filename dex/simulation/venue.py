@@ -8,9 +8,9 @@ from typing import ClassVar
 from solders.pubkey import Pubkey
 
 from dex.errors import VenueUnavailable
+from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
-from dex.simulation.node import Node
 from dex.simulation.pools import quote_at
 from dex.simulation.program import Program
 from dex.transactions import SwapInstruction, SwapLayout, build_transaction
@@ -27,7 +27,7 @@ class Simulation:
 
     seed: str
     market: Market
-    node: Node
+    chain: SimulatedChain
     programs: Mapping[str, Program]
     faults: Faults
     quote_latency_ms: int
@@ -46,7 +46,7 @@ class SimulatedVenue(Venue, ABC):
         simulation = self.tools.simulation
         if simulation.quote_latency_ms > 0:
             await simulation.sleep(simulation.quote_latency_ms / 1000)
-        height = await simulation.node.height()
+        height = await simulation.chain.height()
         self._require_up(request, height)
         return quote_at(simulation.market, simulation.programs[self.name], request, height)
 
@@ -55,7 +55,7 @@ class SimulatedVenue(Venue, ABC):
         height = max(leg.quote.block_height for leg in legs)
         signature, transaction = build_transaction(
             signer=self.tools.signer,
-            blockhash=simulation.node.chain.blockhash(height),
+            blockhash=simulation.chain.blockhash(height),
             swaps=tuple(self._instruction(request, leg) for leg in legs),
             order_id=request.order_id,
             attempt=request.attempt,
@@ -64,17 +64,17 @@ class SimulatedVenue(Venue, ABC):
             venue="+".join(leg.venue for leg in legs),
             signature=signature,
             transaction=transaction,
-            last_valid_block_height=simulation.node.chain.last_valid_height(height),
+            last_valid_block_height=simulation.chain.last_valid_height(height),
         )
 
     async def send(self, swap: Swap) -> None:
-        await self.tools.simulation.node.send(swap.transaction)
+        await self.tools.simulation.chain.send(swap.transaction)
 
     async def status(self, swap: Swap) -> SwapState:
         return (await self.statuses([swap]))[0]
 
     async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
-        return await self.tools.simulation.node.statuses(swaps)
+        return await self.tools.simulation.chain.statuses(swaps)
 
     def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:
         program = self.tools.simulation.programs[leg.venue]

@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -73,3 +75,18 @@ async def stop_everything() -> None:
             task.cancel()
         _, tasks = await asyncio.wait(tasks, timeout=0.1)
     await channel_layer().flush()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement, of Django and of the engine, but those that count times each second."""
+    found: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def remember(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        if "orders_measure" not in str(query):
+            found.append(str(query))
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", remember)
+    return found

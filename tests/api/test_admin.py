@@ -162,20 +162,6 @@ def test_the_failure_of_an_order_is_said(operator: Client) -> None:
 # Pages ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement, of Django and of the engine."""
-    found: list[str] = []
-    execute = psycopg.Cursor.execute
-
-    def remember(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        found.append(str(query))
-        return execute(cursor, query, *args, **kwargs)
-
-    monkeypatch.setattr(psycopg.Cursor, "execute", remember)
-    return found
-
-
 def shown(operator: Client, path: str) -> list[str]:
     response = operator.get(path)
     assert response.status_code == 200, path

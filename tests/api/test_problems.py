@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from psycopg_pool import PoolTimeout
 
+from dex.postgres import Session
 from orders import database, queries, views
 from tests.api.http import EXECUTE, execute, placed, post, problem, stored_orders
 
@@ -102,8 +103,12 @@ def test_while_postgresql_is_away_requests_may_be_repeated_later(
     def away(*_: object) -> None:
         raise error
 
+    async def away_for_coroutines(*_: object) -> None:
+        raise error
+
     with monkeypatch.context() as patched:
         patched.setattr(database, "rows", away)
+        patched.setattr(Session, "rows", away_for_coroutines)
         responses = [
             execute(client),
             client.get(f"/api/orders/{order_id}"),
@@ -123,13 +128,14 @@ def test_while_postgresql_is_away_requests_may_be_repeated_later(
 def test_a_statement_cut_off_by_its_timeout_may_be_repeated_later(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = "SET LOCAL statement_timeout = 50; SELECT pg_sleep(5)"
+    async def held(*_: object) -> None:
+        impatient = "-c statement_timeout=50"
+        async with await psycopg.AsyncConnection.connect(
+            database.conninfo(), options=impatient
+        ) as conn:
+            await conn.execute("SELECT pg_sleep(5)")
 
-    def held(*_: object) -> None:
-        with database.pool().connection() as conn, conn.transaction():
-            conn.execute(slow)
-
-    monkeypatch.setattr(database, "rows", held)
+    monkeypatch.setattr(Session, "rows", held)
 
     problem(execute(client), 503)
 

@@ -87,7 +87,7 @@ async def test_faults_of_a_bare_quote_change_with_the_block(
     simulation = Simulation(
         seed="tests",
         market=Market("tests", tuple(SIMULATED)),
-        node=Blocks(),
+        chain=Blocks(),
         programs={name: program_of(name, curve)},
         faults=Faults.parse("quote_unavailable=0.5"),
         quote_latency_ms=0,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orders import claims, database, lifecycle, placement, queries
+from orders import claims, database, lifecycle, loop, placement, queries
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
 from tests.factories import (
@@ -70,7 +70,7 @@ def test_a_claim_does_not_read_all_that_waits(limits: Any) -> None:
     """Statistics that are older than a queue say that nobody waits."""
     limits(concurrency=10, starts=100)
     waiting = 400
-    placement.place_orders([order_request() for _ in range(waiting)])
+    loop.run(placement.place_orders([order_request() for _ in range(waiting)]))
     params = {"wanted": [claims.ANY], **claims.limits(), "lease": 15}
     read = "SELECT sum(idx_tup_fetch + seq_tup_read) AS n FROM pg_stat_xact_user_tables"
 
@@ -345,10 +345,14 @@ def test_a_client_stopped_in_the_middle_of_a_claim_holds_no_lock(limits: Any) ->
             pass
 
 
-def test_threads_that_claim_together_get_an_order_each(limits: Any) -> None:
+def together(wanted: list[str]) -> list[database.Row | None]:
+    return loop.run(claims.write(wanted))
+
+
+def test_workers_that_claim_together_get_an_order_each(limits: Any) -> None:
     order_ids = sorted(place() for _ in range(4))
 
-    rows = claims.write([order_ids[2], "", "ord_none"])
+    rows = together([order_ids[2], "", "ord_none"])
 
     assert [row and row["id"] for row in rows] == [order_ids[2], order_ids[0], order_ids[1]]
     assert [load(order_id).status for order_id in order_ids] == ["routing"] * 3 + ["pending"]
@@ -360,14 +364,14 @@ def test_claims_made_together_keep_the_limits(limits: Any) -> None:
     for _ in range(5):
         place()
 
-    assert [row is not None for row in claims.write([""] * 5)] == [True, True, False, False, False]
-    assert claims.write([""]) == [None]
+    assert [row is not None for row in together([""] * 5)] == [True, True, False, False, False]
+    assert together([""]) == [None]
 
 
 def test_one_order_wanted_twice_is_claimed_once(limits: Any) -> None:
     order_id = place()
 
-    first, second = claims.write([order_id, order_id])
+    first, second = together([order_id, order_id])
 
     assert (first and first["id"], second) == (order_id, None)
     assert load(order_id).fence == 1

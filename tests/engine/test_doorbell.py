@@ -1,14 +1,13 @@
 """What is rung is what the channel layer itself would publish, in order, in one call."""
 
 import asyncio
-import queue
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import redis
 
-from orders import events
+from orders import events, loop
 from orders.events import Doorbell, Event
 from tests.stacks import wait_until
 
@@ -45,7 +44,8 @@ def test_who_listens_through_the_library_hears_every_event_in_order() -> None:
         channel = await layer.new_channel()
         for group in ("order.ord_1", "owner.7"):
             await layer.group_add(group, channel)
-        events.send([an_event(seq) for seq in (1, 2, 3)])
+        for seq in (1, 2, 3):
+            events.publish(an_event(seq))
         received = [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(6)]
         return [(message["group"], message["frame"]["seq"]) for message in received]
 
@@ -67,7 +67,7 @@ def test_a_redis_that_fails_costs_its_events_and_no_later_ones(
 ) -> None:
     sent: list[int] = []
 
-    def send(waiting: Any) -> None:
+    async def send(waiting: Any, connection: Any) -> None:
         if waiting[0].seq == 1:
             raise redis.ConnectionError("refused")
         sent.extend(event.seq for event in waiting)
@@ -87,11 +87,11 @@ def test_what_waits_while_redis_is_slow_goes_in_one_call_and_more_than_that_is_d
 ) -> None:
     monkeypatch.setattr(events, "BACKLOG", 3)
     calls: list[list[int]] = []
-    go_on: queue.Queue[bool] = queue.Queue()
+    go_on = asyncio.Event()
 
-    def send(waiting: Any) -> None:
+    async def send(waiting: Any, connection: Any) -> None:
         calls.append([event.seq for event in waiting])
-        go_on.get(timeout=10)
+        await go_on.wait()
 
     monkeypatch.setattr(events, "send", send)
     doorbell = Doorbell()
@@ -99,9 +99,25 @@ def test_what_waits_while_redis_is_slow_goes_in_one_call_and_more_than_that_is_d
     wait_until(lambda: calls)
     for seq in (2, 3, 4, 5):
         doorbell.ring(an_event(seq))
-    go_on.put(True)
-    go_on.put(True)
+    loop.soon(go_on.set)
 
     wait_until(lambda: rung["published"] == 4)
     assert calls == [[1], [2, 3, 4]]
     assert rung["dropped"] == 1
+
+
+def test_a_redis_that_says_nothing_is_given_up_and_asked_again(
+    rung: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SEND_TIMEOUT_SECONDS", 0.2)
+    doorbell = Doorbell()
+    monkeypatch.setattr(doorbell._redis, "read_response", lambda: asyncio.sleep(5))
+    doorbell.ring(an_event(1))
+    wait_until(lambda: rung["failed"] == 1)
+
+    monkeypatch.undo()
+    before = events.rung["published"]
+    doorbell.ring(an_event(2))
+
+    wait_until(lambda: events.rung["published"] == before + 1)
+    loop.run(doorbell._redis.disconnect())

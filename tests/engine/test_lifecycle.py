@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orders import database, lifecycle, queries
+from orders import database, lifecycle, loop, queries
 from orders.models import TERMINAL, TRANSITIONS, Order, Status, Swap
 from tests.factories import a_swap, claim, load, order_in, place, step_to
 
@@ -171,7 +171,7 @@ def test_of_moves_made_together_each_is_made_or_lost_on_its_own() -> None:
     )
     moves = [a_move(first), {**a_move(stale), "fence": stale.fence - 1}, a_move(last)]
 
-    written = lifecycle.write(moves)
+    written = loop.run(lifecycle.write(moves))
 
     assert [row["seq"] if isinstance(row, dict) else type(row) for row in written] == [
         3, lifecycle.ClaimLost, 3,
@@ -184,7 +184,7 @@ def test_of_moves_made_together_each_is_made_or_lost_on_its_own() -> None:
 def test_a_move_that_the_database_refuses_takes_no_other_with_it() -> None:
     sound, bad = order_in(Status.ROUTING), order_in(Status.ROUTING)
 
-    written = lifecycle.write([a_move(sound), {**a_move(bad), "to": "confirmed"}])
+    written = loop.run(lifecycle.write([a_move(sound), {**a_move(bad), "to": "confirmed"}]))
 
     assert isinstance(written[0], dict)
     assert isinstance(written[1], psycopg.errors.CheckViolation)

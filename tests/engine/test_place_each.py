@@ -13,9 +13,9 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from psycopg.types.json import Jsonb
 
-from orders import database, placement, trading
+from orders import database, loop, placement, trading
 from orders.models import Order
-from orders.placement import Placed, place_each
+from orders.placement import OrderRequest, Placed
 from tests.factories import load, order_request, place
 from tests.stacks import wait_until
 
@@ -33,6 +33,10 @@ def session(statement: str, **params: Any) -> Iterator[None]:
         conn.execute(statement, params)
         yield
         conn.rollback()
+
+
+def place_each(requests: list[OrderRequest]) -> list[Placed | None]:
+    return loop.run(placement.place_each(requests))
 
 
 def ids(placed: list[Placed | None]) -> list[str]:

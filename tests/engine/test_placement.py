@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from orders import database, placement
+from orders import database, loop, placement
 from orders.events import milliseconds
 from orders.models import Order
 from tests.factories import load, order_request, place, place_one
@@ -29,7 +29,7 @@ def test_an_order_and_its_first_event_are_stored_together() -> None:
 
 def test_the_digits_of_an_order_id_are_its_time() -> None:
     for _ in range(20):
-        placed = placement.place_orders([order_request()] * 3)
+        placed = loop.run(placement.place_orders([order_request()] * 3))
 
         assert {order.order_id[4:17] for order in placed} == {
             str(milliseconds(order.created_at)) for order in placed

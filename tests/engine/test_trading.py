@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 
-from orders import claims, database, execution, lifecycle, placement, reconcile, trading
+from orders import claims, database, execution, lifecycle, loop, placement, reconcile, trading
 from orders.dispatcher import Dispatcher
 from orders.models import Halt, Order, Status
 from orders.placement import ClientOrderIdReused, DeadlinePassed, TradingHalted
@@ -91,7 +91,7 @@ def test_of_a_batch_with_one_new_order_nothing_is_stored() -> None:
     trading.halt("alice")
 
     with pytest.raises(TradingHalted):
-        placement.place_orders([order_request(client_order_id="mine"), order_request()])
+        loop.run(placement.place_orders([order_request(client_order_id="mine"), order_request()]))
     assert Order.objects.count() == 1
 
 

@@ -127,11 +127,11 @@ def wrap_doorbell() -> None:
 
     original = events.send
 
-    def send(rung: Any) -> None:
+    async def send(rung: Any, connection: Any) -> None:
         if DOORBELLS_DROPPED.exists():
             count(DOORBELLS_DROPPED.name, len(rung))
         else:
-            original(rung)
+            await original(rung, connection)
 
     events.send = send
 
@@ -168,12 +168,12 @@ def wrap_worker() -> None:
             reach("built" if to == "building" else "submitted", order.client_order_id)
 
     @around(lifecycle, "write")
-    def write(original: Any, moves: Any) -> Any:
+    async def write(original: Any, moves: Any) -> Any:
         for order_id in submitting & {move["id"] for move in moves if "signature" in move}:
             if wants_crash("submitting", _names[order_id]):
                 send_and_forget(moves)
                 reach("submitting", _names[order_id])
-        return original(moves)
+        return await original(moves)
 
     @around(execution, "send")
     async def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:

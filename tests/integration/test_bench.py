@@ -1,5 +1,6 @@
 """The bench, in the smallest doses, at an engine that others use."""
 
+import asyncio
 from pathlib import Path
 
 from tests.bench import measures, streaming
@@ -16,6 +17,7 @@ async def test_it_measures_intake_and_delays_through_the_api_alone(
 ) -> None:
     target, figures = Target(running.url), Figures()
     posted = await measures.place(target, 3, connections=2)
+    await asyncio.to_thread(running.wait_for_all)  # the worker is there
     await streaming.own_orders(target, figures, TINY, 2, tmp_path)
 
     assert dict(posted.statuses) == {b"201": 3}

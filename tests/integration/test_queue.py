@@ -43,7 +43,7 @@ def test_two_workers_keep_the_limit_and_finish_what_a_killed_one_left(new_databa
         ORDER_LEASE_SECONDS="2",
         DEX_SWAP_LATENCY_MS="500",
     ) as running:
-        batch = [running.place() for _ in range(16)]
+        batch = running.place_batch(16)
         submitted = "SELECT 1 FROM orders_order WHERE status = 'submitted'"
         wait_until(lambda: len(running.sql(submitted)) >= 3)
 

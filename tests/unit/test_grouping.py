@@ -1,8 +1,6 @@
 """Calls of one moment are made together: who is answered with what, and who is not made to wait."""
 
 import asyncio
-import threading
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -14,16 +12,14 @@ from dex.grouping import Grouped
 class Call:
     """Doubles numbers, when it is let go; keeps the groups it was called with."""
 
-    __name__ = "call"
-
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
-        self.go_on = threading.Event()
+        self.go_on = asyncio.Event()
         self.error: Exception | None = None
 
-    def __call__(self, items: list[int]) -> list[int]:
+    async def __call__(self, items: list[int]) -> list[int]:
         self.groups.append(items)
-        assert self.go_on.wait(5)
+        await self.go_on.wait()
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -31,10 +27,8 @@ class Call:
 
 
 @pytest.fixture
-def call() -> Iterator[Call]:
-    call = Call()
-    yield call
-    call.go_on.set()
+def call() -> Call:
+    return Call()
 
 
 async def begin(grouped: "Grouped[int, int]", *items: int) -> "list[asyncio.Task[int]]":
@@ -91,6 +85,18 @@ async def test_an_error_is_that_of_its_group_alone(call: Call) -> None:
 
     assert [str(error) for error in errors] == ["gone", "gone"]
     assert await second[0] == 6
+
+
+async def test_an_error_among_the_answers_is_that_of_one_alone() -> None:
+    async def call(items: list[int]) -> list[int | Exception]:
+        return [ValueError(str(item)) if item % 2 else item for item in items]
+
+    grouped: Grouped[int, int] = Grouped(call)
+
+    answers = await asyncio.gather(*map(grouped, range(4)), return_exceptions=True)
+
+    assert [str(answer) for answer in answers] == ["0", "1", "2", "3"]
+    assert [isinstance(answer, ValueError) for answer in answers] == [False, True, False, True]
 
 
 async def test_whoever_has_waited_long_for_a_database_that_is_away_hears_it(

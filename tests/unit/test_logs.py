@@ -118,6 +118,33 @@ log.info("said")
     assert [json.loads(line)["event"] for line in lines] == ["said"]
 
 
+def test_on_a_loop_the_lines_of_one_turn_are_one_write_and_a_warning_is_written_at_once() -> None:
+    *lines, counts = configured("""
+import asyncio, sys, types
+stderr, writes, counts = sys.stderr, [], []
+sys.stderr = types.SimpleNamespace(write=lambda text: (writes.append(1), stderr.write(text)))
+
+async def turns():
+    log.info("a")
+    log.info("b")
+    counts.append(len(writes))
+    await asyncio.sleep(0)
+    counts.append(len(writes))
+    log.info("c")
+    log.warning("d")
+    counts.append(len(writes))
+    await asyncio.sleep(0)
+    log.info("e")
+
+asyncio.run(turns())
+sys.stderr = stderr
+print(counts, file=stderr)
+""")
+
+    assert [json.loads(line)["event"] for line in lines] == ["a", "b", "c", "d", "e"]
+    assert counts == "[0, 1, 2]"
+
+
 def record_of(level: int, error: Exception | None) -> logging.LogRecord:
     exc_info = (type(error), error, None) if error else None
     return logging.LogRecord("x", level, __file__, 1, "lost %s", ("redis",), exc_info)
