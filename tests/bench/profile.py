@@ -60,7 +60,7 @@ AREAS = {
 # Innermost functions that wait for work or for an answer.
 WAITING = re.compile(
     r"_worker|.*\bwait|\w*Selector\.select|_epoll\.poll|.*_wait_for_tstate_lock|.*_read_from_socket"
-    r"|Queue\.get"
+    r"|Queue\.get|Counts\.keep_flushing"
 )
 FRAME = re.compile(r"(.+) \((.+?)(?::\d+)?\)")
 
