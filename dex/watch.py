@@ -87,9 +87,11 @@ class Watcher:
     async def _tell(self, asked: list[Watch]) -> None:
         if not asked:
             return
+        told: list[tuple[Watch, SwapState | Exception]]
         try:
-            answers: Sequence[SwapState | Exception] = await self._ask([w.swap for w in asked])
+            answers = await self._ask([watch.swap for watch in asked])
+            told = list(zip(asked, answers, strict=True))
         except Exception as error:  # theirs to judge; this task goes on for all others
-            answers = [error] * len(asked)
-        for watch, answer in zip(asked, answers, strict=True):
+            told = [(watch, error) for watch in asked]
+        for watch, answer in told:
             watch.tell(answer)

@@ -4,17 +4,16 @@ Our own lines go from structlog to stderr: the way over `logging`, which librari
 times as much (docs/performance.md), and an order has six lines.
 """
 
+import asyncio
 import atexit
 import logging.config
 import sys
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 import structlog
-
-from orders.loop import AfterTurn
 
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -115,6 +114,30 @@ class Stderr:
 
     debug = info = msg
     warning = error = critical = at_once
+
+
+class AfterTurn:
+    """Calls once for all that is asked for in one turn of an event loop; at once where none runs.
+
+    What was done before asking is done before the call.
+    """
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._asked = False
+
+    def ask(self) -> None:
+        if self._asked:
+            return
+        self._asked = True
+        try:
+            asyncio.get_running_loop().call_soon(self._now)
+        except RuntimeError:  # of no loop
+            self._now()
+
+    def _now(self) -> None:
+        self._asked = False
+        self._call()
 
 
 _lines: deque[str] = deque()

@@ -37,27 +37,3 @@ def _loop() -> asyncio.AbstractEventLoop:
             loop = _loops[os.getpid()] = asyncio.new_event_loop()
             threading.Thread(target=loop.run_forever, name="orders", daemon=True).start()
     return loop
-
-
-class AfterTurn:
-    """Calls once for all that is asked for in one turn of an event loop; at once where none runs.
-
-    What was done before asking is done before the call.
-    """
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-        self._asked = False
-
-    def ask(self) -> None:
-        if self._asked:
-            return
-        self._asked = True
-        try:
-            asyncio.get_running_loop().call_soon(self._now)
-        except RuntimeError:  # of no loop
-            self._now()
-
-    def _now(self) -> None:
-        self._asked = False
-        self._call()

@@ -161,11 +161,11 @@ class EventsView(APIView):
         return Response({"results": [event.frame(replayed=True) for event in events]})
 
 
-class QuotesView(CoroutineView):
+class QuotesView(APIView):
     """Both venues' quotes and the route that would be taken now; nothing is stored."""
 
-    async def post(self, request: Request) -> Response:
-        return Response(await intake.quote(request.data))
+    def post(self, request: Request) -> Response:
+        return Response(intake.quote(request.data))
 
 
 class TicketsView(APIView):

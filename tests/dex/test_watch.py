@@ -124,3 +124,17 @@ async def test_a_fill_is_passed_on(chain: Chain, watcher: Watcher) -> None:
 
     with watcher.watch(a_swap("a")) as watch:
         assert (await watch.next_state(5)).fill == fill
+
+
+async def test_a_venue_that_leaves_an_answer_out_is_a_fault_to_all_and_is_asked_again() -> None:
+    answers = [[EXPIRED], [EXPIRED, EXPIRED]]
+
+    async def ask(swaps: Sequence[Swap]) -> list[SwapState]:
+        return answers.pop(0)
+
+    watcher = Watcher(ask)
+    with watcher.watch(a_swap("a")) as watch, watcher.watch(a_swap("b")) as other:
+        for each in (watch, other):
+            with pytest.raises(ValueError, match="zip"):
+                await each.next_state(5)
+        assert [await watch.next_state(5), await other.next_state(5)] == [EXPIRED] * 2

@@ -1,5 +1,6 @@
 """What a log line looks like, in production and in a terminal."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 from orderengine import logs
+from orderengine.logs import AfterTurn
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,6 +145,30 @@ print(counts, file=stderr)
 
     assert [json.loads(line)["event"] for line in lines] == ["a", "b", "c", "d", "e"]
     assert counts == "[0, 1, 2]"
+
+
+async def test_what_is_asked_for_in_one_turn_is_done_once_after_it() -> None:
+    calls: list[int] = []
+    after = AfterTurn(lambda: calls.append(len(asked)))
+    asked = []
+
+    for n in range(3):
+        asked.append(n)
+        after.ask()
+    assert calls == []
+    await asyncio.sleep(0)
+    after.ask()
+    await asyncio.sleep(0)
+
+    assert calls == [3, 3]
+
+
+def test_without_a_loop_it_is_done_at_once() -> None:
+    calls: list[str] = []
+
+    AfterTurn(lambda: calls.append("done")).ask()
+
+    assert calls == ["done"]
 
 
 def record_of(level: int, error: Exception | None) -> logging.LogRecord:

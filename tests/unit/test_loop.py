@@ -1,37 +1,11 @@
-"""The loop of a process, and what is done once a turn."""
+"""The loop of a process."""
 
-import asyncio
 import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from orders import loop
-from orders.loop import AfterTurn
-
-
-async def test_what_is_asked_for_in_one_turn_is_done_once_after_it() -> None:
-    calls: list[int] = []
-    after = AfterTurn(lambda: calls.append(len(asked)))
-    asked = []
-
-    for n in range(3):
-        asked.append(n)
-        after.ask()
-    assert calls == []
-    await asyncio.sleep(0)
-    after.ask()
-    await asyncio.sleep(0)
-
-    assert calls == [3, 3]
-
-
-def test_without_a_loop_it_is_done_at_once() -> None:
-    calls: list[str] = []
-
-    AfterTurn(lambda: calls.append("done")).ask()
-
-    assert calls == ["done"]
 
 
 def test_a_forked_process_has_a_loop_of_its_own() -> None:

@@ -1,6 +1,5 @@
 """`manage.py quote SOL USDC 1.5`: what the venues would return now, and the route with its why."""
 
-import asyncio
 from argparse import ArgumentParser
 from typing import Any
 
@@ -31,7 +30,7 @@ class Command(BaseCommand):
                 "slippage": options["slippage"],
             }
             try:
-                answer = asyncio.run(intake.quote(body))
+                answer = intake.quote(body)
             except (ValidationError, Problem) as error:
                 problem = problem_of(error)
                 details = [f"{one.pointer.strip('/')}: {one.detail}" for one in problem.errors]
