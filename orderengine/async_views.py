@@ -72,7 +72,7 @@ class AsyncViews:
         return None if any(answered) else request
 
     async def respond(self, request: HttpRequest, found: ResolverMatch) -> HttpResponse:
-        request_id = requestid.bind(request)
+        request_id = requestid.bind(request.headers.get("X-Request-ID", ""))
         request.resolver_match = found
         response: HttpResponse = await found.func(request, *found.args, **found.kwargs)
         if isinstance(response, SimpleTemplateResponse):

@@ -13,7 +13,10 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
 from orderengine.async_views import AsyncViews
 from orderengine.headers import BrowserHeaders
+from orderengine.repeated import RepeatedRequests
 
-application = BrowserHeaders(
-    AsyncViews(ASGIStaticFilesHandler(django_application)), settings.CORS_ALLOWED_ORIGINS
+application = RepeatedRequests(
+    BrowserHeaders(
+        AsyncViews(ASGIStaticFilesHandler(django_application)), settings.CORS_ALLOWED_ORIGINS
+    )
 )

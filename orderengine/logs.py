@@ -59,6 +59,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "py.warnings": {"level": "ERROR"},
             "psycopg.pool": {"level": "ERROR"},
             "daphne": {"level": "WARNING"},
+            "uvicorn": {"handlers": [], "level": "WARNING", "propagate": True},
             "django": {"handlers": [], "level": "INFO"},
             "django.request": {"filters": ["bugs"]},
             "django.security.DisallowedHost": {"filters": ["one_line"]},

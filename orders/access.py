@@ -21,7 +21,7 @@ def is_known(request: Request) -> bool:
     if settings.API_RATE_LIMIT is not None or settings.SESSION_COOKIE_NAME in request.COOKIES:
         return False
     authorization = request.headers.get("Authorization")
-    return authorization is None or keys.is_trusted(authorization)
+    return authorization is None or keys.trusted(authorization) is not None
 
 
 class KeyAuthentication(BaseAuthentication):

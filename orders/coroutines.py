@@ -17,6 +17,9 @@ from orders.threads import in_thread
 class CoroutineView(APIView):
     """An APIView with `async def post(...)`; everything else about it is DRF's."""
 
+    # Whether its `post` reads nothing of a request but data, headers and user (repeated.py).
+    repeatable = False
+
     async def dispatch(  # type: ignore[override]  # as_view() answers with what is to be awaited
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:

@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from orders import loop
-from orders.once import once
+from orders.once import once, once_per_loop
 
 log = structlog.get_logger(__name__)
 
@@ -86,33 +86,25 @@ def owner_group(owner_id: int | None) -> str:
 
 def publish(event: Event) -> None:
     """Ring at the order's group and its owner's; returns at once and never fails."""
-    _doorbell().ring(event)
+    loop.soon(lambda: _doorbell().ring(event))
 
 
 class Doorbell:
-    """Sends from this process's own loop, everything that waits in one call.
+    """Sends from one event loop, everything that waits in one call.
 
     The layer's own group_send() costs as much as moving the order.
     """
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._woken = False
         self._sending: asyncio.Task[None] | None = None
         self._redis = open_connection()
 
     def ring(self, event: Event) -> None:
-        """From any thread."""
-        if len(self._events) < BACKLOG:
-            self._events.append(event)
-            if not self._woken:
-                self._woken = True
-                loop.soon(self._begin)
-        else:
+        if len(self._events) >= BACKLOG:
             rung["dropped"] += 1
-
-    def _begin(self) -> None:
-        self._woken = False  # before looking: what comes from here on wakes it again
+            return
+        self._events.append(event)
         if self._sending is None:
             self._sending = asyncio.get_running_loop().create_task(self._send_all())
 
@@ -192,6 +184,4 @@ def channel_layer() -> BaseChannelLayer:
     return layer
 
 
-@once
-def _doorbell() -> Doorbell:
-    return Doorbell()
+_doorbell = once_per_loop(Doorbell)

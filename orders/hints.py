@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import redis
 import structlog
@@ -17,7 +17,7 @@ from orders.tasks import execute_order
 
 log = structlog.get_logger(__name__)
 
-# Orders that may wait for their hint; more are left to the dispatcher.
+# Commits whose orders may wait for their hints; more are left to the dispatcher.
 BACKLOG = 1000
 # Hints in Redis are counted so often. What was sent since is known without.
 LOOK_SECONDS = 0.2
@@ -39,18 +39,15 @@ def waiting() -> int:
     return int(_broker().llen(settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
-def send_soon(order_ids: Iterable[str]) -> None:
+def send_soon(order_ids: Sequence[str]) -> None:
     """Publish what one commit has stored, the oldest first, from a thread of its own.
 
     Whoever answers a client does not wait for Redis.
     """
-    backlog = _backlog()
-    for order_id in order_ids:
-        try:
-            backlog.put_nowait(order_id)
-        except queue.Full:
-            log.debug("hint.left_out", order_id=order_id)
-            return
+    try:
+        _backlog().put_nowait(order_ids)
+    except queue.Full:
+        log.debug("hint.left_out", orders=order_ids)
 
 
 def enough() -> int:
@@ -73,29 +70,30 @@ def _broker() -> redis.Redis:
 
 
 @once
-def _backlog() -> queue.Queue[str]:
-    backlog: queue.Queue[str] = queue.Queue(BACKLOG)
+def _backlog() -> queue.Queue[Sequence[str]]:
+    backlog: queue.Queue[Sequence[str]] = queue.Queue(BACKLOG)
     threading.Thread(target=_publish, args=(backlog,), name="hints", daemon=True).start()
     return backlog
 
 
-def _publish(backlog: queue.Queue[str]) -> None:
+def _publish(backlog: queue.Queue[Sequence[str]]) -> None:
     lacking, looked_at = 0, -LOOK_SECONDS
     while True:
-        order_id = backlog.get()
+        order_ids = backlog.get()
         if time.monotonic() - looked_at >= LOOK_SECONDS:
             lacking, looked_at = _lacking(), time.monotonic()
-        if lacking > 0:
-            lacking -= 1
+        hinted, left_out = order_ids[:lacking], order_ids[lacking:]
+        lacking -= len(hinted)
+        for order_id in hinted:
             send(order_id)
-        else:
-            log.debug("hint.left_out", order_id=order_id)
+        if left_out:
+            log.debug("hint.left_out", orders=left_out)
 
 
 def _lacking() -> int:
     """How many more hints Redis can use; all, when it does not say."""
     try:
-        return enough() - waiting()
+        return max(0, enough() - waiting())
     except Exception as error:  # whatever Redis does, this thread goes on
         log.debug("hint.redis_away", error=str(error))
         return enough()

@@ -15,15 +15,13 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def soon(call: Callable[[], object]) -> None:
-    """Call on this process's loop, at once where that is the running one."""
+    """Call at once where a loop is running, else on this process's loop."""
     try:
-        running = asyncio.get_running_loop()
+        asyncio.get_running_loop()
     except RuntimeError:
-        running = None
-    if running is _loop():
-        call()
-    else:
         _loop().call_soon_threadsafe(call)
+    else:
+        call()
 
 
 _starting = threading.Lock()

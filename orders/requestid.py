@@ -18,9 +18,8 @@ def new_request_id() -> str:
     return f"req_{secrets.token_hex(8)}"
 
 
-def bind(request: HttpRequest) -> str:
+def bind(given: str) -> str:
     """The client's X-Request-ID where it is well formed, else a new one."""
-    given = request.headers.get("X-Request-ID", "")
     request_id = given if ACCEPTED.fullmatch(given) else new_request_id()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     return request_id
@@ -48,7 +47,7 @@ def middleware(
     if iscoroutinefunction(get_response):
 
         async def answer_async(request: HttpRequest) -> HttpResponse:
-            request_id = bind(request)
+            request_id = bind(request.headers.get("X-Request-ID", ""))
             response = await cast(Awaitable[HttpResponse], get_response(request))
             response["X-Request-ID"] = request_id
             return response
@@ -56,7 +55,7 @@ def middleware(
         return answer_async
 
     def answer(request: HttpRequest) -> HttpResponse:
-        request_id = bind(request)
+        request_id = bind(request.headers.get("X-Request-ID", ""))
         response = cast(HttpResponse, get_response(request))
         response["X-Request-ID"] = request_id
         return response

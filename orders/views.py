@@ -43,6 +43,8 @@ def find_order(request: Request, order_id: str) -> Order:
 class ExecuteView(CoroutineView):
     """POST places an order. GET is the WebSocket's, and needs an Upgrade."""
 
+    repeatable = True
+
     async def post(self, request: Request) -> Response:
         placed = await intake.place(with_key(request), owner_of(request))
         headers = {"Location": f"/api/orders/{placed.order_id}"}
@@ -61,6 +63,8 @@ class ExecuteView(CoroutineView):
 
 class BatchView(CoroutineView):
     """POST places all orders of the body, or none."""
+
+    repeatable = True
 
     async def post(self, request: Request) -> Response:
         refuse_key(request)

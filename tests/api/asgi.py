@@ -69,6 +69,7 @@ def scope_of(environ: dict[str, Any]) -> dict[str, Any]:
         "headers": [
             (name.lower().replace("_", "-").encode(), str(value).encode())
             for name, value in named.items()
+            if (name, value) != ("COOKIE", "")
         ],
         "client": [environ["REMOTE_ADDR"], 40000],
         "server": ["testserver", 80],

@@ -64,7 +64,7 @@ def test_the_web_process_answers_with_these_headers() -> None:
     """test_up.py looks at its answers from outside."""
     protocols = asgi.application.application
 
-    assert isinstance(protocols.application_mapping["http"], BrowserHeaders)
+    assert isinstance(protocols.application_mapping["http"].application, BrowserHeaders)
 
 
 def test_no_page_of_the_admin_needs_anything_inline(

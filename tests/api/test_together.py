@@ -36,7 +36,8 @@ def asking(body: Any, path: str = EXECUTE, method: str = "POST", **headers: str)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     content_type = named.pop("Content-Type", "application/json")
     made = RequestFactory().generic(method, path, data, content_type=content_type, headers=named)
-    return {"scope": scope_of(made.META), "body": data}
+    typed = {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(len(data)), **made.META}
+    return {"scope": scope_of(typed), "body": data}
 
 
 def post(body: Any, **headers: str) -> Future[HttpResponse]:

@@ -44,7 +44,6 @@ AREAS = {
     "daphne/": "Daphne and Twisted",
     "orderengine/daphne": "Daphne and Twisted",
     "autobahn/": "Daphne and Twisted",
-    "granian/": "granian",
     "uvicorn/": "uvicorn",
     "structlog/": "log lines",
     "logging/": "log lines",

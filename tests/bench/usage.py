@@ -12,7 +12,6 @@ ROLES = {
     "celery": "worker",
     "dispatcher": "dispatcher",
     "daphne": "web",
-    "granian": "web",
     "uvicorn": "web",
     "nginx": "front",
     "haproxy": "front",

@@ -55,6 +55,10 @@ def test_who_listens_through_the_library_hears_every_event_in_order() -> None:
         assert [seq for name, seq in found if name == group] == [1, 2, 3]
 
 
+def ring(doorbell: Doorbell, event: Event) -> None:
+    loop.soon(lambda: doorbell.ring(event))
+
+
 @pytest.fixture
 def rung(monkeypatch: pytest.MonkeyPatch) -> Any:
     counted = events.Counter(published=0, failed=0, dropped=0)
@@ -74,9 +78,9 @@ def test_a_redis_that_fails_costs_its_events_and_no_later_ones(
 
     monkeypatch.setattr(events, "send", send)
     doorbell = Doorbell()
-    doorbell.ring(an_event(1))
+    ring(doorbell, an_event(1))
     wait_until(lambda: rung["failed"] == 1)
-    doorbell.ring(an_event(2))
+    ring(doorbell, an_event(2))
 
     wait_until(lambda: rung["published"] == 1)
     assert sent == [2]
@@ -95,10 +99,10 @@ def test_what_waits_while_redis_is_slow_goes_in_one_call_and_more_than_that_is_d
 
     monkeypatch.setattr(events, "send", send)
     doorbell = Doorbell()
-    doorbell.ring(an_event(1))
+    ring(doorbell, an_event(1))
     wait_until(lambda: calls)
     for seq in (2, 3, 4, 5):
-        doorbell.ring(an_event(seq))
+        ring(doorbell, an_event(seq))
     loop.soon(go_on.set)
 
     wait_until(lambda: rung["published"] == 4)
@@ -112,12 +116,12 @@ def test_a_redis_that_says_nothing_is_given_up_and_asked_again(
     monkeypatch.setattr(events, "SEND_TIMEOUT_SECONDS", 0.2)
     doorbell = Doorbell()
     monkeypatch.setattr(doorbell._redis, "read_response", lambda: asyncio.sleep(5))
-    doorbell.ring(an_event(1))
+    ring(doorbell, an_event(1))
     wait_until(lambda: rung["failed"] == 1)
 
     monkeypatch.undo()
     before = events.rung["published"]
-    doorbell.ring(an_event(2))
+    ring(doorbell, an_event(2))
 
     wait_until(lambda: events.rung["published"] == before + 1)
     loop.run(doorbell._redis.disconnect())

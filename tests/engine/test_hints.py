@@ -1,5 +1,6 @@
 """How many hints go to Redis: a queue of any length waits in PostgreSQL."""
 
+import itertools
 import queue
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,18 +11,18 @@ import redis
 from orders import hints
 
 
-class Backlog(queue.Queue[str]):
+class Backlog(queue.Queue[list[str]]):
     """Ends whoever takes from it when nothing is left."""
 
-    def get(self, block: bool = True, timeout: float | None = None) -> str:
+    def get(self, block: bool = True, timeout: float | None = None) -> list[str]:
         return super().get(block=False)
 
 
-def publish(count: int) -> None:
-    """As the thread does that sends what send_soon() was given."""
-    backlog = Backlog()
-    for number in range(count):
-        backlog.put(f"ord_{number}")
+def publish(*commits: int) -> None:
+    """As the thread does that sends what send_soon() was given: so many orders each time."""
+    backlog, numbers = Backlog(), itertools.count()
+    for orders in commits:
+        backlog.put([f"ord_{number}" for number in itertools.islice(numbers, orders)])
     with pytest.raises(queue.Empty):
         hints._publish(backlog)
 
@@ -56,9 +57,20 @@ def test_no_more_hints_are_sent_than_orders_may_run(
     settings.QUEUE_CONCURRENCY = 3
     redis_holds(1)
 
-    publish(4)
+    publish(1, 3)
 
     assert sent == ["ord_0", "ord_1"]
+
+
+def test_none_is_sent_while_redis_holds_more_than_may_run(
+    sent: list[str], redis_holds: Callable[..., Iterator[int]], settings: Any
+) -> None:
+    settings.QUEUE_CONCURRENCY = 3
+    redis_holds(5)
+
+    publish(4)
+
+    assert sent == []
 
 
 def test_hints_are_sent_again_when_workers_have_taken_some(
@@ -70,7 +82,7 @@ def test_hints_are_sent_again_when_workers_have_taken_some(
     settings.QUEUE_CONCURRENCY = 3
     redis_holds(2, 3, 1)
 
-    publish(3)
+    publish(1, 1, 1)
 
     assert sent == ["ord_0", "ord_2"]
 
@@ -81,7 +93,7 @@ def test_redis_is_not_asked_for_each_hint(
     monkeypatch.setattr(hints, "LOOK_SECONDS", 60.0)
     answers = redis_holds(0, 1)
 
-    publish(3)
+    publish(2, 1)
 
     assert sent == ["ord_0", "ord_1", "ord_2"]
     assert list(answers) == [1]

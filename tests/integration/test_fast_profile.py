@@ -1,4 +1,4 @@
-"""REST on granian and WebSockets on Daphne, behind nginx on one port: `manage.py up --fast`."""
+"""REST on uvicorn and WebSockets on Daphne, behind nginx on one port: `manage.py up --fast`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ pytestmark = [
 
 @pytest.fixture
 def fast(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The shared engine's worker and sockets, with granian and nginx before them."""
+    """The shared engine's worker and sockets, with uvicorn and nginx before them."""
     rest, port = str(free_port()), free_port()
     front = proxy.nginx(
         tmp_path_factory.mktemp("nginx"),
@@ -29,7 +29,7 @@ def fast(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     )
     found = replace(running, port=port, processes={})
     try:
-        found.start("rest", [*proxy.GRANIAN, "--port", rest, "orderengine.rest:application"])
+        found.start("rest", [*proxy.UVICORN, "--port", rest, "orderengine.rest:application"])
         found.start("proxy", front)
         wait_until(lambda: answers(f"{found.url}/health/ready"), seconds=30)
         yield found

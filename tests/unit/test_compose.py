@@ -93,7 +93,7 @@ def test_all_services_are_there() -> None:
 def test_scale_serves_rest_as_up_fast_does() -> None:
     command = SERVICES["rest"]["command"]
 
-    assert command[1 : len(proxy.GRANIAN)] == proxy.GRANIAN[1:]
+    assert command[1 : len(proxy.UVICORN)] == proxy.UVICORN[1:]
     assert command[-1] == "orderengine.rest:application"
 
 

@@ -48,7 +48,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--no-flower", action="store_true", help="do not start Flower")
         parser.add_argument(
-            "--fast", action="store_true", help="REST on granian behind nginx, see docs/scaling.md"
+            "--fast", action="store_true", help="REST on uvicorn behind nginx, see docs/scaling.md"
         )
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
 
@@ -94,7 +94,7 @@ def fast_web(data_dir: Path) -> dict[str, list[str]]:
         sockets=f"{HOST}:{sockets}",
     )
     return {
-        "rest": [*proxy.GRANIAN, "--host", HOST, "--port", rest, "orderengine.rest:application"],
+        "rest": [*proxy.UVICORN, "--host", HOST, "--port", rest, "orderengine.rest:application"],
         "sockets": [
             *(*DAPHNE, "--proxy-headers", "--port", sockets, "orderengine.asgi:application"),
         ],
