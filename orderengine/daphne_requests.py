@@ -6,6 +6,8 @@ into memory, however long it is.
 
 # ruff: noqa: N802  (the names are Twisted's)
 
+from typing import Any
+
 from daphne import http_protocol
 
 from orders.parsing import MAX_BODY_BYTES
@@ -33,6 +35,11 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
         self.process()
 
 
+def keep_no_line(_factory: Any, _request: BoundedRequest) -> None:
+    """Twisted makes a line of every answer, for a log that is switched off; Daphne has its own."""
+
+
 def serve_bounded_requests() -> None:
     """Let Daphne serve every connection that opens from now on with a BoundedRequest."""
     http_protocol.WebRequest = BoundedRequest
+    http_protocol.HTTPFactory.log = keep_no_line
