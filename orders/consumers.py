@@ -265,9 +265,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
             # The last event of an order that was followed by itself was sent by itself.
             for_all = self.following_all and bell.group == owner_group(self.owner_id)
             if for_all and bell.frame and bell.order_id not in self.ended:
-                await self.say(**bell.frame)
+                await self.send(text_data=bell.text)
         elif bell.frame is not None and bell.seq == following.last + 1:
-            await self.forward(following, bell.frame)
+            await self.forward(following, bell.frame, bell.text)
         elif bell.seq > following.last:
             await self.read_rows(bell.order_id, following, replayed=False)
 
@@ -276,10 +276,11 @@ class OrderConsumer(AsyncWebsocketConsumer):
             queries.events_after, order_id, self.owner_id, following.last
         )
         for event in events:
-            await self.forward(following, event.frame(replayed=replayed))
+            frame = event.frame(replayed=replayed)
+            await self.forward(following, frame, json.dumps(frame))
 
-    async def forward(self, following: Following, frame: dict[str, Any]) -> None:
-        await self.say(**frame)
+    async def forward(self, following: Following, frame: dict[str, Any], text: str) -> None:
+        await self.send(text_data=text)
         following.last = frame["seq"]
         if frame["status"] in TERMINAL:
             await self.end(frame["orderId"])

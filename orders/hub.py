@@ -5,6 +5,7 @@ asks the database every POLL_SECONDS for what a lost doorbell did not announce.
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -46,6 +47,12 @@ class Bell:
     order_id: str
     seq: int
     frame: dict[str, Any] | None = None
+    text: str = ""  # the frame as each client gets it
+
+
+def heard(group: str, frame: dict[str, Any]) -> Bell:
+    """The bell that a frame rings, encoded once for all that hear it."""
+    return Bell(group, frame["orderId"], frame["seq"], frame, json.dumps(frame))
 
 
 class Inbox:
@@ -115,8 +122,7 @@ class Hub:
         while True:
             try:
                 message = await self._layer.receive(channel)
-                frame = message["frame"]
-                self._ring(Bell(message["group"], frame["orderId"], frame["seq"], frame))
+                self._ring(heard(message["group"], message["frame"]))
             except Exception as error:  # a message that is not ours must not end the listening
                 log.warning("hub.message_dropped", error=repr(error))
                 await asyncio.sleep(0.1)
