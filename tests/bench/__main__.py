@@ -23,14 +23,24 @@ import httpx
 from rich.console import Console
 
 from orderengine.management.commands.up import interrupt_on_signals
-from tests.bench import holding, measures, streaming
+from tests.bench import empty, holding, measures, streaming
 from tests.bench.figures import Figures, medians
 from tests.bench.load import BenchError
 from tests.bench.machine import Others, heading
 from tests.bench.measures import FULL, QUICK, Doses
 from tests.bench.stack import AT_ONCE, PROFILES, UNLIMITED, Stack, Target, stack
 
-GROUPS = ("starts", "intake", "keys", "lifecycle", "sockets", "hundred", "memory", "tables")
+GROUPS = (
+    "starts",
+    "server",
+    "intake",
+    "keys",
+    "lifecycle",
+    "sockets",
+    "hundred",
+    "memory",
+    "tables",
+)
 SLOW = ("starts", "memory", "tables")  # left out of a quick run, unless asked for
 FEW_ORDERS, MANY_ORDERS = 200, 10_000
 
@@ -58,6 +68,9 @@ class Bench:
 
     def starts(self) -> None:
         holding.starts(self.figures, self.doses)
+
+    def server(self) -> None:
+        empty.measure(self.figures, self.doses, self.profile)
 
     def intake(self) -> None:
         with self.up(AT_ONCE, workers=0) as running:
