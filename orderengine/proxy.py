@@ -10,9 +10,9 @@ from string import Template
 TEMPLATE = Path(__file__).with_name("nginx.conf.template")
 # One event loop in one thread for each process; no lifespan, no log line for each request.
 GRANIAN = [
-    *(sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "asyncio", "--no-ws"),
-    *("--http", "1", "--runtime-mode", "st", "--backpressure", "1024", "--no-access-log"),
-    *("--log-level", "warning", "--workers-kill-timeout", "6"),
+    *(sys.executable, "-m", "lean", "granian", "--interface", "asginl", "--loop", "asyncio"),
+    *("--no-ws", "--http", "1", "--runtime-mode", "st", "--backpressure", "1024"),
+    *("--no-access-log", "--log-level", "warning", "--workers-kill-timeout", "6"),
 ]
 
 
