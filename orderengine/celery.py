@@ -1,15 +1,10 @@
 """The Celery application: `celery -A orderengine worker`."""
 
 import os
-from functools import partial
-from threading import Lock
-from typing import Any
 
 from celery import Celery
 from celery.signals import heartbeat_sent, setup_logging, worker_ready, worker_shutdown
-from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.utils.limits import TokenBucket
 
 from orderengine.garbage import keep_what_is_loaded
 from orders import presence
@@ -20,47 +15,6 @@ TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:
 app = Celery("orderengine")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-
-
-# Kombu's own waits grow to 30 s: a Redis that is back would have no workers for as long.
-RECONNECT_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
-
-
-class Bucket(TokenBucket):
-    """Tokens that threads may take, which kombu's may not."""
-
-    def __init__(self, fill_rate: float, capacity: int) -> None:
-        super().__init__(fill_rate, capacity)
-        self._lock = Lock()
-
-    def can_consume(self, tokens: int = 1) -> bool:
-        with self._lock:
-            return bool(super().can_consume(tokens))
-
-
-class WorkerConsumer(Consumer):
-    """Celery's consumer, with two habits mended.
-
-    It applies a task's `rate_limit` evenly, with room for a second's worth at once. Celery's own
-    bucket holds one token and sets a timer for every message that waits. Past ten such timers
-    kombu's event loop sleeps a full second after each ten (`Hub.fire_timers`): 20/s became 0.9/s
-    with a dozen messages waiting. And it looks for a lost Redis every RECONNECT_SECONDS.
-    """
-
-    def ensure_connected(self, conn: Any) -> Any:
-        conn.ensure_connection = partial(conn.ensure_connection, **RECONNECT_SECONDS)
-        return super().ensure_connected(conn)
-
-    def bucket_for_task(self, type: Any) -> TokenBucket | None:
-        limit = super().bucket_for_task(type)
-        bucket = limit and Bucket(limit.fill_rate, capacity=max(1, int(limit.fill_rate)))
-        type.bucket = bucket  # an order that a task goes on with, without a message, pays as well
-        return bucket
-
-    def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:
-        bucket.add((request, tokens))
-        if len(bucket.contents) == 1:  # else a timer is set already, and takes this one, too
-            self._schedule_bucket_request(bucket)  # type: ignore[attr-defined]
 
 
 @setup_logging.connect

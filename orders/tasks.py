@@ -26,7 +26,7 @@ def execute_order(order_id: str) -> None:
 def may_go_on() -> bool:
     """Whether the task's rate limit lets this worker start one order more without a message.
 
-    Celery's consumer has the bucket (orderengine/celery.py); there is none without a limit.
+    Celery's consumer has the bucket (orderengine/consumer.py); there is none without a limit.
     """
     bucket = getattr(execute_order, "bucket", None)
     return bucket is None or bool(bucket.can_consume(1))

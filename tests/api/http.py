@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from orders import database, keys
+from orders import database, keys, openapi_urls, urls
 
 EXECUTE = "/api/orders/execute"
 BATCH = "/api/orders/batch"
@@ -15,6 +15,14 @@ ORDER_ID = r"ord_\d{13}_[a-z0-9]{10}"
 TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 PROBLEM_MEMBERS = {"type", "title", "status", "code", "detail", "requestId", "errors"}
 PASSWORD = "a long enough password"
+
+
+def routes() -> dict[str, Any]:
+    """The view class of every path of the API."""
+    *others, documents = urls.urlpatterns
+    found = {str(route.pattern): route for route in others}
+    found |= {f"{documents.pattern}{each.pattern}": each for each in openapi_urls.urlpatterns}
+    return {path: route.callback.view_class for path, route in found.items()}
 
 
 def order_body(**changes: Any) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from django.conf import settings
 from kombu.utils.limits import TokenBucket
 
 from orderengine import broker
-from orderengine.celery import WorkerConsumer, app
+from orderengine.celery import app
+from orderengine.consumer import WorkerConsumer
 from orders import execution, hints
 from orders.tasks import execute_order, may_go_on
 from tests.stacks import wait_until

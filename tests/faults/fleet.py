@@ -32,7 +32,8 @@ def injected(argv: Sequence[str]) -> list[str]:
     argv = list(argv)
     if "-m" in argv:
         place = argv.index("-m") + 1
-        return [*argv[:place], "tests.faults.inject", *argv[place:]]
+        program = [word for word in argv[place:] if word != "lean"]  # inject.py needs it whole
+        return [*argv[:place], "tests.faults.inject", *program]
     return [argv[0], "-m", "tests.faults.inject", *argv[1:]]
 
 

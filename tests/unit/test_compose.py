@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from orderengine import proxy
-from orderengine.management.commands.up import CELERY, DAPHNE, WORKER
+from orderengine.management.commands.up import DAPHNE, DISPATCHER, FLOWER, WORKER
 from orders.dispatcher import LEADER_LOCK
 
 ROOT = Path(__file__).parents[2]
@@ -171,13 +171,14 @@ def test_one_service_builds_the_image_that_all_run() -> None:
 
 def test_processes_run_as_they_do_locally() -> None:
     worker = [*WORKER, "-n", "worker1@%h"]
-    flower = [*CELERY, "flower", "--logging=warning"]
+    flower = [*FLOWER, "--logging=warning"]
 
     assert options(json.loads(instruction("CMD"))) == options(
         [*DAPHNE, "orderengine.asgi:application"]
     )
     assert options(SERVICES["worker"]["command"]) == options(worker)
     assert options(SERVICES["flower"]["command"]) == options(flower)
+    assert options(SERVICES["dispatcher"]["command"]) == options(DISPATCHER)
 
 
 def test_worker_has_time_to_finish_its_orders() -> None:
@@ -225,6 +226,7 @@ def test_image_is_built_for_production() -> None:
     assert "requirements-dev" not in DOCKERFILE
     assert set(re.findall(r"^COPY (?!--from)(.+) \S+$", FINAL_STAGE, re.MULTILINE)) == {
         "manage.py",
+        "lean.py",
         "orderengine",
         "desk",
         "orders",
@@ -244,6 +246,7 @@ def test_build_context_holds_only_what_is_copied() -> None:
         "!requirements.txt",
         "!constraints.txt",
         "!manage.py",
+        "!lean.py",
         "!orderengine",
         "!desk",
         "!orders",

@@ -23,20 +23,21 @@ from orderengine.embedded.server import HOST, free_port, port_is_free
 from orderengine.supervisor import Child, Supervisor, command, ending_signals
 
 MANAGE = [sys.executable, "manage.py"]
-CELERY = [
-    # In a container everything runs as root; Celery has seven lines to say about that.
-    *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
-    *("-m", "celery", "-A", "orderengine", "--quiet"),
-]
+CELERY = ["celery", "-A", "orderengine", "--quiet"]
+FLOWER = [sys.executable, "-m", *CELERY, "flower"]
 DAPHNE = [
-    *(sys.executable, "-m", "daphne", "--bind", HOST, "--no-server-name", "--verbosity", "0"),
-    *("--ping-interval", "20", "--ping-timeout", "30", "--websocket_timeout", "-1"),
-    *("--websocket-max-message-size", "65536", "--application-close-timeout", "10"),
+    *(sys.executable, "-m", "lean", "daphne", "--bind", HOST, "--no-server-name"),
+    *("--verbosity", "0", "--ping-interval", "20", "--ping-timeout", "30"),
+    *("--websocket_timeout", "-1", "--websocket-max-message-size", "65536"),
+    *("--application-close-timeout", "10"),
 ]
 WORKER = [
+    # In a container everything runs as root; Celery has seven lines to say about that.
+    *(sys.executable, "-W", "ignore:You're running the worker with superuser", "-m", "lean"),
     *(*CELERY, "worker", "--pool", "threads", "--without-gossip", "--without-mingle"),
     *("--loglevel", "warning"),
 ]
+DISPATCHER = [sys.executable, "-m", "lean", "manage", "dispatcher"]
 SERVER_STOP_SECONDS = 1.0  # after the supervisor's grace, so that all is over within 10 s
 SLOW_START_SECONDS = 30.0
 
@@ -111,12 +112,12 @@ def children(
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker{number}"
         table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
-    table["dispatcher"] = [*MANAGE, "dispatcher"]
+    table["dispatcher"] = DISPATCHER
     env = stack.env
     if flower_port:
         env = {**env, "FLOWER_URL": settings.FLOWER_URL or flower_url(flower_port)}
         where = [f"--address={HOST}", f"--port={flower_port}"]
-        table["flower"] = [*CELERY, "flower", *where, "--logging=warning"]
+        table["flower"] = [*FLOWER, *where, "--logging=warning"]
     return [
         *(Child(name=s.name, spawn=s.spawn, process=s.process, owned=False) for s in stack.servers),
         *(

@@ -1,0 +1,61 @@
+"""What lean.py leaves out is not loaded, and nothing that is loaded misses it."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import lean
+
+ROOT = Path(__file__).parents[2]
+LOADED = """
+import importlib, sys, lean
+lean.leave_out(sys.argv[1])
+import django, orderengine
+django.setup()
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+print(*(name for name, module in sys.modules.items() if getattr(module, "__file__", None)))
+"""
+
+
+def loaded(program: str, *modules: str) -> set[str]:
+    """What is there after the program has imported these."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, program, *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_a_worker_loads_nothing_of_a_web_server() -> None:
+    found = loaded("celery", "celery.bin.celery", "orderengine.consumer", "orders.tasks")
+
+    assert {"celery.worker.consumer", "dex.signer", "orders.execution"} <= found
+    assert not found & {*lean.NOWHERE, *lean.NOT_IN_BACKGROUND, *lean.STAND_INS}
+    assert not found & {"daphne", "channels.auth", "django.contrib.admin", "orders.views"}
+
+
+def test_the_web_loads_nothing_of_what_is_left_out() -> None:
+    found = loaded("daphne", "daphne.cli", "orderengine.asgi", "orderengine.urls")
+
+    assert {"daphne.server", "django.contrib.admin", "orders.views"} <= found
+    assert not found & {*lean.NOWHERE, *lean.STAND_INS, "orders.openapi"}
+
+
+@pytest.mark.parametrize(("module", "name"), lean.STAND_INS.items())
+def test_a_stand_in_has_the_name_that_the_real_module_has(module: str, name: str) -> None:
+    assert hasattr(import_module(module), name)
+
+
+def test_what_is_left_out_says_where_that_is_decided() -> None:
+    finder = lean.LeftOut({"requests"})
+
+    with pytest.raises(ModuleNotFoundError, match=r"requests is left out .* lean\.py"):
+        finder.find_spec("requests")
+    assert finder.find_spec("json") is None
