@@ -212,12 +212,12 @@ class Order(models.Model):
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> "Order":
         """From the columns this code knows: a newer release may have added some."""
-        return cls(**{name: row[name] for name in cls.columns() & row.keys()})
+        return cls.from_db(None, cls.columns(), [row[name] for name in cls.columns()])
 
     @classmethod
     @cache
-    def columns(cls) -> frozenset[str]:
-        return frozenset(field.attname for field in cls._meta.concrete_fields)
+    def columns(cls) -> tuple[str, ...]:
+        return tuple(field.attname for field in cls._meta.concrete_fields)
 
 
 def legal_moves() -> Q:
