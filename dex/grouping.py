@@ -43,7 +43,7 @@ class Grouped(Generic[T, R]):
     async def __call__(self, item: T) -> R:
         """Raises what the call answers or raises. From one event loop only."""
         loop = asyncio.get_running_loop()
-        waiting = Waiting[T, R](item, loop.time(), loop.create_future())
+        waiting: Waiting[T, R] = Waiting(item, loop.time(), loop.create_future())
         self.waiting.append(waiting)
         if self.running is None:
             self.running = loop.create_task(self.run())

@@ -71,7 +71,9 @@ def price_impact(swap: CurveSwap, mid: Fraction) -> Decimal:
     """Fraction by which the curve alone, without the fee, is worse than the mid price."""
     if swap.net_in == 0:
         return Decimal(0)
-    return _fraction(1 - swap.gross_out / (swap.net_in * mid))
+    worth = swap.net_in * mid.numerator
+    lost = worth - swap.gross_out * mid.denominator
+    return (Decimal(lost) / worth).quantize(_IMPACT_EXPONENT)
 
 
 def combined_impact(quotes: tuple[Quote, ...]) -> Decimal:
@@ -120,7 +122,3 @@ def _whole(amount_out: int, amount_in: int, token_in: Token, token_out: Token) -
     return _PRICE.divide(
         Decimal(amount_out * 10**token_in.decimals), Decimal(amount_in * 10**token_out.decimals)
     )
-
-
-def _fraction(value: Fraction) -> Decimal:
-    return (Decimal(value.numerator) / value.denominator).quantize(_IMPACT_EXPONENT)

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Never
 
 from solders.keypair import Keypair
-from solders.message import MessageV0
+from solders.message import MessageV0, to_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
@@ -38,7 +38,9 @@ class Signer:
         return self._public_key
 
     def sign(self, message: MessageV0) -> VersionedTransaction:
-        return VersionedTransaction(message, [self._key()])
+        """VersionedTransaction(message, [key]) signs twice."""
+        signature = self._key().sign_message(to_bytes_versioned(message))
+        return VersionedTransaction.populate(message, [signature])
 
     def _key(self) -> Keypair:
         with self._lock:

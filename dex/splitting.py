@@ -26,6 +26,8 @@ def best_split(first: Pool, second: Pool, amount_in: int) -> tuple[int, int]:
     product, other = first.constant_product, second.constant_product
     if product is not None and other is not None:
         part = _closed_form(product, other, amount_in)
+        if not -NEIGHBOURS < part < amount_in + NEIGHBOURS:  # one pool is better to the last unit
+            return (0, amount_in) if part < 0 else (amount_in, 0)
         candidates: Iterable[int] = range(part - NEIGHBOURS, part + NEIGHBOURS + 1)
     elif total.gains_inside():
         candidates = _grid_and_golden_section(total, amount_in)

@@ -53,6 +53,7 @@ def after_swaps(payer: Pubkey, mint_in: Pubkey, mint_out: Pubkey) -> list[Instru
     return [Instruction(TOKEN_PROGRAM, CLOSE_ACCOUNT, accounts)]
 
 
+@lru_cache(maxsize=1024)
 def create_account(payer: Pubkey, mint: Pubkey) -> Instruction:
     """Creates the account, or does nothing where there is one."""
     accounts = [

@@ -50,6 +50,6 @@ def format_amount(token: Token, amount: int) -> str:
 
 def format_fixed(token: Token, amount: int) -> str:
     """Whole tokens with all decimals of the token: "1.500000"."""
-    sign, digits = ("-" if amount < 0 else ""), f"{abs(amount):0{token.decimals + 1}d}"
+    sign, digits = ("-" if amount < 0 else ""), str(abs(amount)).zfill(token.decimals + 1)
     whole = len(digits) - token.decimals
     return f"{sign}{digits[:whole]}.{digits[whole:]}" if token.decimals else f"{sign}{digits}"

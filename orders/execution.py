@@ -174,7 +174,6 @@ async def fail(order: Order, code: str, message: str) -> None:
 async def submit(order: Order, exchange: Exchange) -> Swap:
     """Route, sign, store the signature, and only then send."""
     route = await EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
-    log.info("order.routed", order_id=order.id, reason=route.reason.value, why=route.explanation)
     await advance_with_others(
         order,
         Status.BUILDING,

@@ -198,6 +198,7 @@ _moves = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 def announce(event: events.Event, *, venue: str = "") -> None:
     """The one log line of a move, and its doorbell. Call after commit."""
     error = event.data.get("error") or event.data
+    reason = event.data.get("reason")
     log.info(
         "order.moved",
         order_id=event.order_id,
@@ -205,6 +206,7 @@ def announce(event: events.Event, *, venue: str = "") -> None:
         seq=event.seq,
         attempt=event.attempt,
         **({"venue": venue} if venue else {}),
+        **({"reason": reason["code"], "why": reason["text"]} if reason else {}),
         **({"error": f"{error['code']}: {error['message']}"} if "code" in error else {}),
     )
     events.publish(event)

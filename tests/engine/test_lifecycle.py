@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from orders import database, lifecycle, loop, queries
-from orders.models import TERMINAL, TRANSITIONS, Order, Status, Swap
+from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status, Swap
 from tests.factories import a_swap, claim, load, order_in, place, step_to
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -55,6 +55,32 @@ def test_the_database_refuses_an_illegal_event_too(current: Status, to: Status) 
     else:
         with pytest.raises(psycopg.errors.CheckViolation, match="legal_move"):
             database.row(insert, event)
+
+
+FITTING = {
+    **dict.fromkeys(Status, (False, False)),
+    **dict.fromkeys(IN_EXECUTION, (True, False)),
+    **dict.fromkeys(TERMINAL, (False, True)),
+}
+
+
+@pytest.mark.parametrize("leased", [True, False])
+@pytest.mark.parametrize("completed", [True, False])
+@pytest.mark.parametrize("status", [*Status, "unheard of"])
+def test_the_database_refuses_a_status_without_its_times(
+    status: str, *, leased: bool, completed: bool
+) -> None:
+    update = """UPDATE orders_order SET status = %(status)s,
+            lease_until = CASE WHEN %(leased)s THEN now() END,
+            completed_at = CASE WHEN %(completed)s THEN now() END
+        WHERE id = %(id)s RETURNING id"""
+    row = {"id": place(), "status": str(status), "leased": leased, "completed": completed}
+
+    if FITTING.get(status) == (leased, completed):
+        assert database.row(update, row)
+    else:
+        with pytest.raises(psycopg.errors.CheckViolation, match="status_fits"):
+            database.row(update, row)
 
 
 def test_the_events_of_an_order_are_its_history_without_a_gap() -> None:

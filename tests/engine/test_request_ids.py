@@ -32,7 +32,7 @@ def placed_by(request_id: str) -> str:
 
 def told(lines: list[dict[str, Any]]) -> set[tuple[str, str | None]]:
     """(order, request) of the lines about moves; threads of the tests before write others."""
-    moved = [line for line in lines if line["event"] in {"order.moved", "order.routed"}]
+    moved = [line for line in lines if line["event"] == "order.moved"]
     return {(line["order_id"], line.get("request_id")) for line in moved}
 
 
@@ -50,6 +50,17 @@ def test_a_worker_s_lines_have_the_id_of_the_request(
         "pending", "routing", "building", "submitted", "confirmed",
     ]  # fmt: skip
     assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_the_line_of_the_move_to_building_says_why_its_route_was_taken(
+    lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "exchange", StubExchange)
+
+    execution.execute_order(placed_by("req-1"))
+
+    said = {line["to"]: (line["reason"], line["why"]) for line in lines if "reason" in line}
+    assert said == {"building": ("ONLY_VENUE", "Raydium returns 214.000000 USDC")}
 
 
 def test_the_order_that_runs_counts_not_the_one_that_was_hinted(

@@ -73,6 +73,6 @@ def test_large_orders_take_two_venues_in_one_transaction_and_show_no_key(
         rows = stored(running)
 
     logs = "".join(capfd.readouterr())
-    assert "order.routed" in logs
+    assert "order.moved" in logs
     assert orders[0] in rows
     assert {name for name, text in SHOWN_AS.items() if text in logs + rows} == set()
