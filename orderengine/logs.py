@@ -1,7 +1,7 @@
 """One structured line per event: JSON in production, readable in a terminal.
 
 Our own lines go from structlog to stderr: the way over `logging`, which libraries take, costs four
-times as much (docs/performance.md), and an order has six lines.
+times as much (docs/performance.md), and an order has five lines.
 """
 
 import asyncio
