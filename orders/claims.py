@@ -1,6 +1,6 @@
 """Who may work on an order: claim, lease, fence, and the limits of the whole fleet.
 
-The claim is one call of the function `orders_claim` in PostgreSQL (migrations 0012 and 0014): a
+The claim is one call of the function `orders_claim` in PostgreSQL (migrations 0012, 0014 and 0017): a
 worker that is stopped in the middle of it holds no lock.
 """
 

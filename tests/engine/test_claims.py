@@ -66,13 +66,19 @@ def test_of_many_claims_at_once_one_gets_the_order(limits: Any, limited: bool) -
     assert load(order_id).fence == 1
 
 
-def test_a_claim_does_not_read_all_that_waits(limits: Any) -> None:
+@pytest.mark.parametrize("planned", ["with the queue there", "while there were no orders"])
+def test_a_claim_does_not_read_all_that_waits(limits: Any, planned: str) -> None:
     """Statistics that are older than a queue say that nobody waits."""
     limits(concurrency=10, starts=100)
     waiting = 400
-    loop.run(placement.place_orders([order_request() for _ in range(waiting)]))
     params = {"wanted": [claims.ANY], **claims.limits(), "lease": 15}
     read = "SELECT sum(idx_tup_fetch + seq_tup_read) AS n FROM pg_stat_xact_user_tables"
+    with database.pool().connection() as conn:
+        conn.execute("DISCARD PLANS")
+        if planned == "while there were no orders":
+            conn.execute("ANALYZE orders_order")
+            conn.execute(claims.CLAIM, params)
+    loop.run(placement.place_orders([order_request() for _ in range(waiting)]))
 
     with database.pool().connection() as conn, conn.transaction(force_rollback=True):
         before = conn.execute(read).fetchone()["n"]
