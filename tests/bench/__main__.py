@@ -23,7 +23,7 @@ import httpx
 from rich.console import Console
 
 from orderengine.management.commands.up import interrupt_on_signals
-from tests.bench import empty, holding, measures, streaming
+from tests.bench import holding, measures, server, streaming
 from tests.bench.figures import Figures, medians
 from tests.bench.load import BenchError
 from tests.bench.machine import Others, heading
@@ -70,7 +70,7 @@ class Bench:
         holding.starts(self.figures, self.doses)
 
     def server(self) -> None:
-        empty.measure(self.figures, self.doses, self.profile)
+        server.measure(self.figures, self.doses, self.profile)
 
     def intake(self) -> None:
         with self.up(AT_ONCE, workers=0) as running:

@@ -1,19 +1,7 @@
-"""What this machine's web server does with no engine behind it: nothing here can be faster."""
+"""An application with nothing behind it: server.py measures what is left."""
 
-import asyncio
-import signal
-import subprocess
 from typing import Any
 
-from orderengine import proxy
-from orderengine.embedded.server import HOST, die_with_parent, free_port
-from orderengine.management.commands.up import DAPHNE
-from tests.bench import load
-from tests.bench.figures import Figures
-from tests.bench.measures import EXECUTE, ORDER, Doses
-from tests.bench.stack import ROOT, Target, until_answers
-
-SERVERS = {"default": [*DAPHNE], "fast": [*proxy.UVICORN, "--host", HOST]}
 ANSWER = b'{"orderId":"ord_1795867743135_7ab5zwkcem","status":"pending"}'
 
 
@@ -26,31 +14,3 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"application/json"), length]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": ANSWER})
-
-
-def measure(figures: Figures, doses: Doses, profile: str) -> None:
-    port = free_port()
-    process = subprocess.Popen(
-        [*SERVERS[profile], "--port", str(port), f"{__name__}:application"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - nothing else runs here
-    )
-    target = Target(f"http://{HOST}:{port}")
-    try:
-        until_answers(target, "/", process)
-        for _ in range(doses.runs):
-            asyncio.run(posts(target, figures, doses))
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def posts(target: Target, figures: Figures, doses: Doses) -> None:
-    post = load.request(target.base_url, EXECUTE, ORDER)
-    for connections in (1, 16, 64):
-        more = load.for_seconds(doses.load_seconds)
-        done = await load.run(target.base_url, post, connections, more)
-        figures.add(f"empty application, {connections} at once", done.per_second, "answers/s")
