@@ -150,7 +150,7 @@ async def crash_points(run: Run) -> None:
     was lost with another's process may end without coming to its point again.
     """
     count = run.dose(1, 20)
-    for _ in range(2 * count):
+    for _ in range(4 * count):
         placing = []
         for point in [point for point in inject.POINTS if crashes(run, point) < count]:
             placing.append(asyncio.create_task(run.clients.place(f"crash.{point}")))
