@@ -97,7 +97,6 @@ class Doorbell:
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._begun = False
         self._sending: asyncio.Task[None] | None = None
         self._redis = open_connection()
 
@@ -106,17 +105,12 @@ class Doorbell:
             rung["dropped"] += 1
             return
         self._events.append(event)
-        if self._sending is None and not self._begun:
-            self._begun = True
-            asyncio.get_running_loop().call_soon(self._begin)
-
-    def _begin(self) -> None:
-        """A turn later: whoever waits for an answer gets it first."""
-        self._begun = False
-        self._sending = asyncio.get_running_loop().create_task(self._send_all())
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send_all())
 
     async def _send_all(self) -> None:
         try:
+            await asyncio.sleep(0)  # whoever waits for an answer gets it first
             while self._events:
                 some = min(TOGETHER, len(self._events))
                 await self._try([self._events.popleft() for _ in range(some)])

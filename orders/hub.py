@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import structlog
 
 from orders import presence, queries
 from orders.events import ORDER_GROUP, channel_layer
+from orders.once import once_per_loop
 
 log = structlog.get_logger(__name__)
 
@@ -170,12 +170,4 @@ class Hub:
                 inbox.ring(bell)
 
 
-_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
-
-
-def hub() -> Hub:
-    """This process's hub."""
-    loop = asyncio.get_running_loop()
-    if loop not in _hubs:
-        _hubs[loop] = Hub()
-    return _hubs[loop]
+hub = once_per_loop(Hub)
