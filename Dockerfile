@@ -33,7 +33,8 @@ http.build_opener(http.ProxyHandler({})).open(live, timeout=4)"]
 
 # Whatever is started, a wrong setting is told in one line, not in a traceback.
 ENTRYPOINT ["sh", "-c", "python manage.py check >/dev/null && exec \"$@\"", "sh"]
-CMD ["python", "-m", "lean", "daphne", "--bind", "0.0.0.0", "--port", "3000", "--no-server-name", \
+CMD ["python", "-m", "lean", "daphne", "--no-server-name", \
      "--verbosity", "0", "--ping-interval", "20", "--ping-timeout", "30", \
      "--websocket_timeout", "-1", "--websocket-max-message-size", "65536", \
-     "--application-close-timeout", "10", "orderengine.asgi:application"]
+     "--application-close-timeout", "10", \
+     "--endpoint", "tcp:port=3000:interface=0.0.0.0:backlog=1024", "orderengine.asgi:application"]

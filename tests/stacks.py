@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from orderengine.embedded.server import free_port
-from orderengine.management.commands.up import DAPHNE, MANAGE, WORKER
+from orderengine.management.commands.up import MANAGE, WORKER, daphne
 
 ROOT = Path(__file__).parent.parent
 redis_databases = itertools.cycle(range(1, 16))  # one for each engine
@@ -104,7 +104,7 @@ def engine(database_url: str, *, workers: int = 1, **environment: str) -> Iterat
         for n in range(workers):
             running.start_worker(f"worker{n}")
         running.start("dispatcher", [*MANAGE, "dispatcher"])
-        running.start("web", [*DAPHNE, "--port", str(port), "orderengine.asgi:application"])
+        running.start("web", [*daphne(port), "orderengine.asgi:application"])
         wait_until(lambda: answers(f"{running.url}/health/live"), seconds=30)
         yield running
     finally:

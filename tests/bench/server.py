@@ -6,19 +6,23 @@ import subprocess
 
 from orderengine import proxy
 from orderengine.embedded.server import HOST, die_with_parent, free_port
-from orderengine.management.commands.up import DAPHNE
+from orderengine.management.commands.up import daphne
 from tests.bench import load
 from tests.bench.figures import Figures
 from tests.bench.measures import EXECUTE, ORDER, Doses
 from tests.bench.stack import ROOT, Target, until_answers
 
-SERVERS = {"default": [*DAPHNE], "fast": [*proxy.UVICORN, "--host", HOST]}
+
+def server(profile: str, port: int) -> list[str]:
+    if profile == "default":
+        return daphne(port)
+    return [*proxy.UVICORN, "--host", HOST, "--port", str(port)]
 
 
 def measure(figures: Figures, doses: Doses, profile: str) -> None:
     port = free_port()
     process = subprocess.Popen(
-        [*SERVERS[profile], "--port", str(port), "tests.bench.empty:application"],
+        [*server(profile, port), "tests.bench.empty:application"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

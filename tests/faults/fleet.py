@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from orderengine import supervisor
 from orderengine.embedded import EmbeddedError, Stack
 from orderengine.embedded.server import free_port
-from orderengine.management.commands.up import DAPHNE, MANAGE, WORKER, manage
+from orderengine.management.commands.up import MANAGE, WORKER, daphne, manage
 from orderengine.supervisor import Child, Supervisor, command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -160,7 +160,7 @@ class Fleet:
 
     def commands(self) -> dict[str, list[str]]:
         table = {
-            f"web{n}": [*DAPHNE, "--port", str(port), "orderengine.asgi:application"]
+            f"web{n}": [*daphne(port), "orderengine.asgi:application"]
             for n, port in enumerate(self.ports, 1)
         }
         for n in range(1, self.workers + 1):

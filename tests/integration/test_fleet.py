@@ -9,7 +9,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from orderengine.embedded.server import free_port
-from orderengine.management.commands.up import DAPHNE, MANAGE
+from orderengine.management.commands.up import MANAGE, daphne
 from tests.integration.test_queue import (
     FIRST_STARTS,
     LANDED_TWICE_OR_NEVER,
@@ -54,7 +54,7 @@ def test_limits_and_streams_hold_across_processes(new_database: str) -> None:
         ExitStack() as sockets,
     ):
         port = free_port()
-        running.start("web2", [*DAPHNE, "--port", str(port), "orderengine.asgi:application"])
+        running.start("web2", [*daphne(port), "orderengine.asgi:application"])
         running.start("dispatcher2", [*MANAGE, "dispatcher"])
         webs = [running.url, f"http://127.0.0.1:{port}"]
         wait_until(lambda: answers(f"{webs[1]}/health/ready"), 30)

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from orderengine.embedded.server import free_port
-from orderengine.management.commands.up import DAPHNE
+from orderengine.management.commands.up import daphne
 from tests.sockets import events, frame_of, hear_to_the_end
 from tests.stacks import ORDER, ROOT, Running, answers, stop, wait_until
 
@@ -93,7 +93,7 @@ QUIET = {"LOG_LEVEL": "warning"}  # what is said then is a fault
 @contextmanager
 def serving(output: Path, application: str, **environment: str) -> Iterator[Web]:
     port = free_port()
-    argv = [*DAPHNE, "--port", str(port), application]
+    argv = [*daphne(port), application]
     with output.open("w") as file:
         process = subprocess.Popen(
             argv, cwd=ROOT, env={**os.environ, **QUIET, **environment}, stdout=file, stderr=file

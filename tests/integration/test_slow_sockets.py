@@ -1,11 +1,12 @@
 """Clients that read too slowly, or not at all, at a real web process."""
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import psutil
@@ -135,3 +136,19 @@ def send_for_ever(client: socket.socket, data: bytes) -> None:
     with suppress(OSError):  # the test shuts it down
         while True:
             client.sendall(data)
+
+
+def test_a_burst_of_connections_waits_to_be_taken(web: Running) -> None:
+    """Those a server's kernel has no room for try again after a second."""
+    process = web.processes["web"]
+    process.send_signal(signal.SIGSTOP)
+    with ExitStack() as clients:
+        try:
+            for _ in range(200):
+                client = socket.create_connection(("127.0.0.1", web.port), timeout=0.9)
+                clients.enter_context(client)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        client.settimeout(10)
+        client.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200")

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from orderengine import proxy
-from orderengine.management.commands.up import DAPHNE, DISPATCHER, FLOWER, WORKER
+from orderengine.management.commands.up import DISPATCHER, FLOWER, WORKER, daphne
 from orders.dispatcher import LEADER_LOCK
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def instruction(name: str) -> str:
 def options(argv: list[str]) -> list[str]:
     """The command without the interpreter and without where to listen."""
     text = " ".join(argv[argv.index("-m") :])
-    return re.sub(r"--(bind|port|address)[= ]\S+ ?", "", text).split()
+    return re.sub(r"--(port|address)[= ]\S+ ?|interface=[\d.]+", "", text).split()
 
 
 def environment(service: str, dot_env: dict[str, str]) -> dict[str, str]:
@@ -173,9 +173,8 @@ def test_processes_run_as_they_do_locally() -> None:
     worker = [*WORKER, "-n", "worker1@%h"]
     flower = [*FLOWER, "--logging=warning"]
 
-    assert options(json.loads(instruction("CMD"))) == options(
-        [*DAPHNE, "orderengine.asgi:application"]
-    )
+    web = [*daphne(3000), "orderengine.asgi:application"]
+    assert options(json.loads(instruction("CMD"))) == options(web)
     assert options(SERVICES["worker"]["command"]) == options(worker)
     assert options(SERVICES["flower"]["command"]) == options(flower)
     assert options(SERVICES["dispatcher"]["command"]) == options(DISPATCHER)

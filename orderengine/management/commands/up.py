@@ -26,11 +26,13 @@ MANAGE = [sys.executable, "manage.py"]
 CELERY = ["celery", "-A", "orderengine", "--quiet"]
 FLOWER = [sys.executable, "-m", *CELERY, "flower"]
 DAPHNE = [
-    *(sys.executable, "-m", "lean", "daphne", "--bind", HOST, "--no-server-name"),
+    *(sys.executable, "-m", "lean", "daphne", "--no-server-name"),
     *("--verbosity", "0", "--ping-interval", "20", "--ping-timeout", "30"),
     *("--websocket_timeout", "-1", "--websocket-max-message-size", "65536"),
     *("--application-close-timeout", "10"),
 ]
+# Connections that wait to be taken. With Daphne's 50 the rest of a burst tries again in a second.
+DAPHNE_BACKLOG = 1024
 WORKER = [
     # In a container everything runs as root; Celery has seven lines to say about that.
     *(sys.executable, "-W", "ignore:You're running the worker with superuser", "-m", "lean"),
@@ -83,11 +85,16 @@ def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
 
 def default_web() -> dict[str, list[str]]:
     """Daphne alone."""
-    return {"web": [*DAPHNE, "--port", str(settings.PORT), "orderengine.asgi:application"]}
+    return {"web": [*daphne(settings.PORT), "orderengine.asgi:application"]}
+
+
+def daphne(port: int) -> list[str]:
+    """Without the application."""
+    return [*DAPHNE, "--endpoint", f"tcp:port={port}:interface={HOST}:backlog={DAPHNE_BACKLOG}"]
 
 
 def fast_web(data_dir: Path) -> dict[str, list[str]]:
-    rest, sockets = str(free_port()), str(free_port())
+    rest, sockets = free_port(), free_port()
     front = proxy.nginx(
         data_dir / "nginx",
         listen=f"{HOST}:{settings.PORT}",
@@ -95,10 +102,10 @@ def fast_web(data_dir: Path) -> dict[str, list[str]]:
         sockets=f"{HOST}:{sockets}",
     )
     return {
-        "rest": [*proxy.UVICORN, "--host", HOST, "--port", rest, "orderengine.rest:application"],
-        "sockets": [
-            *(*DAPHNE, "--proxy-headers", "--port", sockets, "orderengine.asgi:application"),
+        "rest": [
+            *(*proxy.UVICORN, "--host", HOST, "--port", str(rest), "orderengine.rest:application"),
         ],
+        "sockets": [*daphne(sockets), "--proxy-headers", "orderengine.asgi:application"],
         "proxy": front,
     }
 
