@@ -14,8 +14,9 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from orders import connecting, intake, keys, limits, presence, queries
+from orders.bells import Bell, Inbox
 from orders.events import Event, iso, order_group, owner_group
-from orders.hub import Bell, Inbox, hub, in_thread
+from orders.hub import hub, in_thread
 from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL, Order
 from orders.parsing import loads

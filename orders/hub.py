@@ -5,7 +5,6 @@ asks the database every POLL_SECONDS for what a lost doorbell did not announce.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from orders import presence, queries
+from orders.bells import Bell, Inbox, InOrder, heard, of_one_order
 from orders.events import ORDER_GROUP, channel_layer
 from orders.once import once_per_loop
 
@@ -25,7 +25,6 @@ POLL_SECONDS = 1.5
 # How long a socket waits for its group before it reads the database.
 JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
-INBOX_SIZE = 1000
 
 T = TypeVar("T")
 
@@ -39,52 +38,6 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(_threads, partial(call, *args))
 
 
-@dataclass(frozen=True, slots=True)
-class Bell:
-    """Something happened to an order. `frame` is None when only its newest seq is known."""
-
-    group: str
-    order_id: str
-    seq: int
-    frame: dict[str, Any] | None = None
-    text: str = ""  # the frame as each client gets it
-
-
-def heard(group: str, frame: dict[str, Any]) -> Bell:
-    """The bell that a frame rings, encoded once for all that hear it."""
-    return Bell(group, frame["orderId"], frame["seq"], frame, json.dumps(frame))
-
-
-class Inbox:
-    """Of one socket. Of each followed order it keeps the newest bell: the rows have the rest.
-
-    What is heard through an owner's group is kept one by one, and dropped past INBOX_SIZE.
-    """
-
-    def __init__(self) -> None:
-        self._bells: dict[tuple[str, str, int], Bell] = {}
-        self._rung = asyncio.Event()
-
-    def ring(self, bell: Bell) -> None:
-        if bell.group.startswith(ORDER_GROUP):
-            key = bell.group, bell.order_id, 0
-            waiting = self._bells.get(key)
-            if waiting is not None and waiting.seq >= bell.seq:
-                return
-        elif len(self._bells) >= INBOX_SIZE:
-            return
-        else:
-            key = bell.group, bell.order_id, bell.seq
-        self._bells[key] = bell
-        self._rung.set()
-
-    async def get(self) -> Bell:
-        while not self._bells:
-            self._rung.clear()
-            await self._rung.wait()
-        return self._bells.pop(next(iter(self._bells)))
-
-
 @dataclass(eq=False)
 class Group:
     inboxes: set[Inbox] = field(default_factory=set)
@@ -96,6 +49,7 @@ class Hub:
         self._layer = channel_layer()
         self._groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
+        self._in_order = InOrder(self._ring)
         for loop in (self._listen(), self._poll()):
             task = asyncio.create_task(loop)
             _tasks.add(task)
@@ -122,7 +76,8 @@ class Hub:
         while True:
             try:
                 message = await self._layer.receive(channel)
-                self._ring(heard(message["group"], message["frame"]))
+                bell = heard(message["group"], message["frame"])
+                (self._ring if of_one_order(bell.group) else self._in_order.ring)(bell)
             except Exception as error:  # a message that is not ours must not end the listening
                 log.warning("hub.message_dropped", error=repr(error))
                 await asyncio.sleep(0.1)
@@ -159,7 +114,7 @@ class Hub:
                 log.warning("hub.poll_failed", error=repr(error))
 
     async def _ring_newest(self) -> None:
-        watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if n.startswith(ORDER_GROUP)]
+        watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if of_one_order(n)]
         seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
         for order_id, seq in seqs.items():
             self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))

@@ -1,7 +1,12 @@
-"""What waits for a socket: bounded, and nothing of a followed order is lost."""
+"""What waits for a socket: bounded, in order, and nothing of a followed order is lost."""
 
+import asyncio
+
+import pytest
+
+from orders import bells
+from orders.bells import INBOX_SIZE, Bell, Inbox, InOrder
 from orders.events import order_group, owner_group
-from orders.hub import INBOX_SIZE, Bell, Inbox
 
 
 async def test_more_followed_orders_than_any_bound_are_all_announced() -> None:
@@ -29,3 +34,62 @@ async def test_what_an_owner_hears_is_kept_one_by_one_up_to_a_bound() -> None:
         inbox.ring(Bell(owner_group(None), "ord_1", seq))
 
     assert [(await inbox.get()).seq for _ in range(INBOX_SIZE)] == list(range(INBOX_SIZE))
+
+
+class Heard:
+    """What came through, as (order, seq)."""
+
+    def __init__(self) -> None:
+        self.seqs: list[tuple[str, int]] = []
+        self.in_order = InOrder(lambda bell: self.seqs.append((bell.order_id, bell.seq)))
+
+    def ring(self, *seqs: int, order_id: str = "a") -> None:
+        for seq in seqs:
+            self.in_order.ring(Bell(owner_group(None), order_id, seq))
+
+
+async def test_a_worker_that_is_heard_before_the_web_process_waits_for_it() -> None:
+    heard = Heard()
+    heard.ring(3, 2)
+    heard.ring(1, 2, order_id="b")
+    assert heard.seqs == [("b", 1), ("b", 2)]
+
+    heard.ring(1, 4)
+
+    assert heard.seqs[2:] == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
+
+
+async def test_one_that_is_heard_twice_is_passed_on_once() -> None:
+    heard = Heard()
+    heard.ring(1, 2, 2, 1, 3)
+
+    assert heard.seqs == [("a", 1), ("a", 2), ("a", 3)]
+
+
+async def test_what_is_lost_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
+    heard = Heard()
+    heard.ring(1, 4, 3)
+
+    async with asyncio.timeout(5):
+        while len(heard.seqs) < 3:  # noqa: ASYNC110 - a timer's
+            await asyncio.sleep(0.01)
+    heard.ring(2, 5)
+
+    assert heard.seqs == [("a", 1), ("a", 3), ("a", 4), ("a", 5)]
+
+
+async def test_of_many_orders_those_heard_of_last_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "MOST_KNOWN", 2)
+    heard = Heard()
+    heard.ring(1)
+    heard.ring(1, order_id="b")
+    heard.ring(2)
+    heard.ring(1, order_id="c")
+
+    heard.ring(3)
+    heard.ring(1, 1, order_id="b")  # no longer known: heard once more
+
+    assert heard.seqs[4:] == [("a", 3), ("b", 1)]
