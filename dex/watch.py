@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from dex.types import Swap, SwapState, SwapStatus
 
-# Between two questions for the same swap. A new one is asked for at once.
-POLL_SECONDS = 0.05
+# Between two questions for the same swap, and longer by each that is asked for with it: a thousand
+# are not asked for as often as ten. A new one is asked for at once.
+POLL_SECONDS, POLL_SECONDS_EACH = 0.02, 0.0001
 
 Ask = Callable[[Sequence[Swap]], Awaitable[Sequence[SwapState]]]
 
@@ -72,7 +73,7 @@ class Watcher:
             self._came.clear()
             if loop.time() >= due:
                 asked = list(self._open)
-                due = loop.time() + POLL_SECONDS
+                due = loop.time() + POLL_SECONDS + POLL_SECONDS_EACH * len(asked)
             await self._tell(asked)
         self._task = None
 
