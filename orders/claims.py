@@ -4,23 +4,29 @@ The claim is one call of the function `orders_claim` in PostgreSQL (migrations 0
 0017): a worker that is stopped in the middle of it holds no lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from django.conf import settings
 
 from dex.grouping import Grouped
+from dex.postgres import Statement
 from dex.types import Swap
-from orders import database, measures, requestid
+from orders import database, lifecycle, measures
 from orders.database import Row
 from orders.events import Event
-from orders.lifecycle import RING_ROOM, ClaimLost, announce
+from orders.lifecycle import RING_ROOM, ClaimLost, Move
 from orders.models import Order, Status
 from orders.once import once_per_loop
 from orders.problems import DATABASE_AWAY
 
+log = structlog.get_logger(__name__)
+
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
+NOTHING: Row = {}  # what is found of no move
 # Wanted by who takes whatever may run: no order has this id.
 ANY = ""
 
@@ -50,6 +56,14 @@ FROM orders_swap WHERE order_id = %(id)s AND state = 'live'
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a task asks for at once: the last move of the order it has, and the order it wants."""
+
+    move: Move | None
+    wanted: str | None  # the id of an order, or ANY
+
+
 async def claim(order_id: str) -> Order | None:
     """The order, leased to the caller under a new fence; None when nothing may run now.
 
@@ -57,42 +71,98 @@ async def claim(order_id: str) -> Order | None:
     A pending or abandoned order is `routing` afterwards; one abandoned in `submitted` stays there.
     Claims that coroutines make at the same moment share a transaction.
     """
-    found = await _claims()(order_id)
-    if found is None:
-        return None
-    order = Order.of_row(found)
+    _, row = await _turns()(Turn(None, order_id))
+    return None if row is None else claimed(row)
+
+
+async def end(order: Order, move: Move | None, *, go_on: bool) -> Order | None:
+    """Make the last move of an attempt, and claim whatever may run then, in one transaction.
+
+    A move that can not be made is logged: the order is another worker's, or is left to its lease.
+    """
+    written, row = await _turns()(Turn(move, ANY if go_on else None))
+    if move is not None:
+        conclude(order, move, written)
+    return None if row is None else claimed(row)
+
+
+def conclude(order: Order, move: Move, written: Row | Exception) -> None:
+    if isinstance(written, ClaimLost):
+        log.info("claim.lost", reason=str(written))
+    elif isinstance(written, Exception):
+        log.error("execution.bug", order_id=order.id, status=order.status, exc_info=written)
+    else:
+        lifecycle.moved(order, move, written)
+
+
+def claimed(row: Row) -> Order:
+    """The order of a claim's row. Its start is counted and announced."""
+    order = Order.of_row(row)
     if order.status == Status.ROUTING:
-        previous = found["previous_status"]
         started = Event(
             order_id=order.id,
             owner_id=order.owner_id,
             seq=order.seq,
             status=order.status,
-            previous_status=previous,
+            previous_status=row["previous_status"],
             attempt=order.attempt,
             created_at=order.updated_at,
             data={},
         )
         if order.seq == 2:
             measures.queued(order)
-        with requestid.logged(order.request_id):
-            announce(started)
+        lifecycle.announce(started, request_id=order.request_id)
     return order
 
 
-async def write(wanted: Sequence[str]) -> list[Row | None]:
-    """Claim for each in one transaction: all wait for the fleet's lock once."""
-    found = await _session().rows(
-        CLAIM, {"wanted": list(wanted), **limits(), "lease": settings.ORDER_LEASE_SECONDS}
-    )
-    rows = {row["id"]: row for row in found}
+async def write(turns: Sequence[Turn]) -> list[tuple[Row | Exception, Row | None]]:
+    """For each what was found of its move, and the order it may take.
+
+    One transaction makes the moves and then claims, so that the places they free are taken at
+    once; all claims wait for the fleet's lock once.
+    """
+    moves = [turn.move for turn in turns if turn.move is not None]
+    wanted = [turn.wanted for turn in turns if turn.wanted is not None]
+    try:
+        written, taken = await write_both(moves, wanted)
+    except lifecycle.REFUSED:
+        written, taken = await lifecycle.write(moves), (await write_both([], wanted))[1]
+    made, got = iter(written), iter(taken)
+    return [
+        (
+            NOTHING if turn.move is None else next(made),
+            None if turn.wanted is None else next(got),
+        )
+        for turn in turns
+    ]
+
+
+async def write_both(
+    moves: Sequence[Move], wanted: Sequence[str]
+) -> tuple[list[Row | Exception], list[Row | None]]:
+    found = iter(await _session().rows_of_each(*statements(moves, wanted)))
+    written = lifecycle.answers(moves, next(found)) if moves else []
+    return written, in_turn(wanted, next(found)) if wanted else []
+
+
+def statements(moves: Sequence[Move], wanted: Sequence[str]) -> Iterator[Statement]:
+    if moves:
+        yield lifecycle.MOVE, lifecycle.parameters(moves)
+    if wanted:
+        lease = settings.ORDER_LEASE_SECONDS
+        yield CLAIM, {"wanted": list(wanted), **limits(), "lease": lease}
+
+
+def in_turn(wanted: Sequence[str], taken: Iterable[Row]) -> list[Row | None]:
+    """To each the order it wanted, where that was taken; else one of the others that were."""
+    rows = {row["id"]: row for row in taken}
     named = [rows.pop(order_id, None) for order_id in wanted]
     others = iter(rows.values())
     return [row or next(others, None) for row in named]
 
 
 _session = once_per_loop(database.new_session)
-_claims = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
+_turns = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 
 def renew(order: Order) -> None:
@@ -105,11 +175,6 @@ def renew(order: Order) -> None:
 def release(order: Order) -> bool:
     """Let another worker take over at once; False when one has, or the order has ended."""
     return database.row(RELEASE, {"id": order.id, "fence": order.fence}) is not None
-
-
-def ring_room() -> None:
-    """Tell the dispatcher that there may be room: whoever made it does not use it."""
-    database.rows(f"SELECT {RING_ROOM}", {})
 
 
 def live_swap(order: Order) -> Swap:

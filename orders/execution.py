@@ -8,7 +8,7 @@ waits for PostgreSQL waits in a thread, and what several ask at the same moment 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from threading import Event, Timer
 from typing import Any
@@ -17,14 +17,14 @@ import psycopg
 import structlog
 from django.conf import settings
 
-from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
+from dex.errors import DexError, OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
 from dex.watch import Watch
 from orders import claims, database, loop, render, requestid
 from orders.executors import EXECUTORS
-from orders.lifecycle import ClaimLost, advance_with_others, failure
+from orders.lifecycle import ClaimLost, Move, advance_with_others, failure, move_of
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
 from orders.once import once_per_loop
 from orders.threads import in_thread
@@ -58,14 +58,6 @@ class HandedOver(Exception):
     """This worker is about to end: another one goes on with the order."""
 
 
-class TransactionDied(Exception):
-    """The transaction can never land any more: the attempt is over, a new one may be made."""
-
-    def __init__(self, state: SwapState) -> None:
-        super().__init__(state.error)
-        self.state = state
-
-
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -86,38 +78,36 @@ def execute_order(
 
 
 async def run_in_turn(hinted: str, may_go_on: Callable[[], bool], sleep: Sleep) -> None:
-    going_on = await run_next(hinted, hinted, sleep)
-    while going_on and not leaving.is_set() and may_go_on():
-        going_on = await run_next(claims.ANY, hinted, sleep)
-    if going_on:
-        with suppress(psycopg.OperationalError):
-            await in_thread(claims.ring_room)  # the room that was made is not used here
+    try:
+        order = await claims.claim(hinted)
+        while order is not None:
+            order = await run(order, hinted, may_go_on, sleep)
+    except psycopg.OperationalError as reason:
+        log.warning("claim.failed", order_id=hinted, reason=str(reason).strip())
 
 
-async def run_next(wanted: str, hinted: str, sleep: Sleep) -> bool:
-    """One attempt of this order, or of the first that may run; False when none may, or can.
+async def run(
+    order: Order, hinted: str, may_go_on: Callable[[], bool], sleep: Sleep
+) -> Order | None:
+    """One attempt of a claimed order; answers the next one, claimed, where the task goes on.
 
     Raises RetryLater of the hinted order. Any other's own hint, or the dispatcher, brings it back.
     """
-    order = None
-    with ExitStack() as log_lines:
+    with requestid.logged(order.request_id):
         try:
-            order = await claims.claim(wanted)
-            if order is None:
-                return False
-            log_lines.enter_context(requestid.logged(order.request_id))
-            await attempt(order, exchange())
-        except RetryLater:
-            if order is not None and order.id == hinted:
-                raise
-        except ClaimLost as lost:
-            log.info("claim.lost", reason=str(lost))
+            move = await attempt(order, exchange())
+            again = order.id == hinted and move is not None and move["retry_in"] is not None
+            go_on = not again and not leaving.is_set() and may_go_on()
+            if move is not None and not go_on:
+                move["rings"] = True  # the room that is made is not used here
+            following = await claims.end(order, move, go_on=go_on)
         except (HandedOver, psycopg.OperationalError) as reason:
-            log.warning("execution.broken_off", order_id=wanted, reason=str(reason).strip())
-            if order is not None:
-                await hand_over(order, sleep)
-            return False
-    return True
+            log.warning("execution.broken_off", order_id=order.id, reason=str(reason).strip())
+            await hand_over(order, sleep)
+            return None
+    if again:
+        raise RetryLater(f"attempt {order.attempt} of {settings.ORDER_MAX_ATTEMPTS} is due later")
+    return following
 
 
 async def hand_over(order: Order, sleep: Sleep) -> None:
@@ -143,32 +133,32 @@ def leave() -> None:
     patience.start()
 
 
-async def attempt(order: Order, exchange: Exchange) -> None:
+async def attempt(order: Order, exchange: Exchange) -> Move | None:
+    """Execute a claimed order; answers the move that is left to make, its end or its next attempt.
+
+    None where there is nothing more to write: the order is another worker's, or its transaction
+    may still land and the next worker has to ask. Raises HandedOver, psycopg.OperationalError.
+    """
     try:
         if order.status == Status.SUBMITTED:
             swap = await in_thread(claims.live_swap, order)
         else:
             swap = await submit(order, exchange)
-        await confirm(order, await await_landing(order, swap, exchange))
+        return confirmed(order, await await_landing(order, swap, exchange))
     except (VenueUnavailable, SlippageExceeded) as error:
-        await try_again(order, error.code, error.detail)
-    except TransactionDied as died:
-        code, message = died.state.error_code, died.state.error
-        await (try_again if code in RETRYABLE_CODES else fail)(order, code, message)
+        return retried(order, error.code, error.detail)
     except OrderRejected as error:
-        await fail(order, error.code, error.detail)
-    except (ClaimLost, RetryLater, HandedOver, psycopg.OperationalError):
+        return failed(order, error.code, error.detail)
+    except ClaimLost as lost:
+        log.info("claim.lost", reason=str(lost))
+        return None
+    except (HandedOver, psycopg.OperationalError):
         raise
     except Exception:
         log.exception("execution.bug", order_id=order.id, status=order.status)
-        if order.status != Status.SUBMITTED:
-            await fail(
-                order, FailureCode.INTERNAL, "a fault of the engine; its log has the details"
-            )
-
-
-async def fail(order: Order, code: str, message: str) -> None:
-    await advance_with_others(order, Status.FAILED, **failure(code, message))
+        if order.status == Status.SUBMITTED:
+            return None
+        return failed(order, FailureCode.INTERNAL, "a fault of the engine; its log has the details")
 
 
 async def submit(order: Order, exchange: Exchange) -> Swap:
@@ -210,7 +200,8 @@ async def send(order: Order, swap: Swap, exchange: Exchange) -> None:
 async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
     """Ask until the chain has decided; send the same bytes again while it has not seen them.
 
-    Raises TransactionDied, ClaimLost, HandedOver.
+    Raises VenueUnavailable or OrderRejected where the transaction can never land; ClaimLost,
+    HandedOver.
     """
     renewed = time.monotonic()
     with exchange.watch(swap) as watch:
@@ -219,7 +210,7 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
             if state.status is SwapStatus.LANDED:
                 return state
             if state.status in {SwapStatus.FAILED, SwapStatus.EXPIRED}:
-                raise TransactionDied(state)
+                raise died(state)
             if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
                 await in_thread(claims.renew, order)
                 renewed = time.monotonic()
@@ -227,6 +218,12 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
                 await send(order, swap, exchange)
             if gone.is_set():
                 raise HandedOver("this worker was told to stop")
+
+
+def died(state: SwapState) -> DexError:
+    """A new attempt may be made, where the reason was a passing one."""
+    ends = VenueUnavailable if state.error_code in RETRYABLE_CODES else OrderRejected
+    return ends(state.error_code, state.error)
 
 
 async def next_state(order: Order, watch: Watch) -> SwapState:
@@ -238,12 +235,12 @@ async def next_state(order: Order, watch: Watch) -> SwapState:
         return SwapState(status=SwapStatus.PENDING)
 
 
-async def confirm(order: Order, state: SwapState) -> None:
+def confirmed(order: Order, state: SwapState) -> Move:
     if state.fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
     filled = state.fill.amount_out
     order.amount_out = filled
-    await advance_with_others(
+    return move_of(
         order,
         Status.CONFIRMED,
         data=render.fill_json(order),
@@ -251,18 +248,19 @@ async def confirm(order: Order, state: SwapState) -> None:
     )
 
 
-async def try_again(order: Order, code: str, message: str) -> None:
+def retried(order: Order, code: str, message: str) -> Move:
     """Back to pending for the next attempt, or failed when there is none left."""
     if order.attempt >= settings.ORDER_MAX_ATTEMPTS:
-        await fail(order, code, message)
-        return
-    made = order.attempt
-    delay = settings.ORDER_RETRY_BASE_SECONDS * 2 ** (made - 1)
+        return failed(order, code, message)
+    delay = settings.ORDER_RETRY_BASE_SECONDS * 2 ** (order.attempt - 1)
     error = {"code": code, "message": message}
-    await advance_with_others(
+    return move_of(
         order, Status.PENDING, data={"error": error}, changes=NO_ROUTE_YET, retry_in=delay
     )
-    raise RetryLater(f"attempt {made} of {settings.ORDER_MAX_ATTEMPTS}: {code}")
+
+
+def failed(order: Order, code: str, message: str) -> Move:
+    return move_of(order, Status.FAILED, **failure(code, message))
 
 
 def swap_request(order: Order) -> SwapRequest:

@@ -6,8 +6,7 @@ database if `models.TRANSITIONS` does not have them.
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -18,6 +17,7 @@ from psycopg.types.json import Jsonb
 from dex.grouping import Grouped
 from dex.types import Swap
 from orders import database, events, measures
+from orders.database import Row
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status, listed
 from orders.once import once_per_loop
 from orders.problems import DATABASE_AWAY
@@ -29,11 +29,16 @@ ROOM_CHANNEL = "orders_room"
 
 RING_ROOM = f"pg_notify('{ROOM_CHANNEL}', '')"
 
+ENCODER = json.JSONEncoder(default=str)  # json.dumps would make one for each statement
+# The database has made none of the moves of the statement.
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError)
+
 # The columns that a move may change beside those that every move does.
 KEPT = (
     "venue, expected_amount_out, min_amount_out, amount_out, fee, fee_token, price_impact, "
     "tx_hash, failure_code, failure_message"
 )
+Move = dict[str, Any]  # what `move_of` answers
 # Many moves, each made or not on its own; a row for each that was made.
 MOVE = f"""
 WITH m AS (
@@ -123,7 +128,7 @@ def move_of(
     changes: dict[str, Any] | None = None,
     swap: Swap | None = None,
     retry_in: float | None = None,
-) -> dict[str, Any]:
+) -> Move:
     """A row for `write`. Raises IllegalTransition.
 
     `changes` are further columns of the order. `swap` is stored with the move to submitted.
@@ -145,7 +150,7 @@ def move_of(
     }
 
 
-def moved(order: Order, move: dict[str, Any], written: dict[str, Any]) -> None:
+def moved(order: Order, move: Move, written: Row) -> None:
     """The move is stored: the order follows, and whoever listens hears of it."""
     data = move["data"]
     if written["retry_at"]:
@@ -168,26 +173,28 @@ def moved(order: Order, move: dict[str, Any], written: dict[str, Any]) -> None:
     announce(event, venue=order.venue)
 
 
-async def write(moves: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+async def write(moves: Sequence[Move]) -> list[Row | Exception]:
     """Make the moves in one transaction: for each its row, or what kept it from being made."""
     try:
         found = await _session().rows(MOVE, parameters(moves))
-    except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
+    except REFUSED as error:
         if len(moves) == 1:
             return [error]
         return [written for move in moves for written in await write([move])]  # others are sound
+    return answers(moves, found)
+
+
+def parameters(moves: Sequence[Move]) -> dict[str, Any]:
+    return {"moves": Jsonb(moves, dumps=ENCODER.encode), "lease": settings.ORDER_LEASE_SECONDS}
+
+
+def answers(moves: Sequence[Move], found: Iterable[Row]) -> list[Row | Exception]:
+    """For each move what MOVE has found of it, or ClaimLost."""
     rows = {row["id"]: row for row in found}
     return [rows.get(move["id"]) or lost(move) for move in moves]
 
 
-def parameters(moves: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "moves": Jsonb(moves, dumps=partial(json.dumps, default=str)),
-        "lease": settings.ORDER_LEASE_SECONDS,
-    }
-
-
-def lost(move: dict[str, Any]) -> ClaimLost:
+def lost(move: Move) -> ClaimLost:
     return ClaimLost(f"{move['id']}: no longer {move['from']} under fence {move['fence']}")
 
 
@@ -195,8 +202,11 @@ _session = once_per_loop(database.new_session)
 _moves = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 
-def announce(event: events.Event, *, venue: str = "") -> None:
-    """The one log line of a move, and its doorbell. Call after commit."""
+def announce(event: events.Event, *, venue: str = "", request_id: str = "") -> None:
+    """The one log line of a move, and its doorbell. Call after commit.
+
+    `request_id` where it is not that of all log lines at present.
+    """
     error = event.data.get("error") or event.data
     reason = event.data.get("reason")
     log.info(
@@ -206,6 +216,7 @@ def announce(event: events.Event, *, venue: str = "") -> None:
         seq=event.seq,
         attempt=event.attempt,
         **({"venue": venue} if venue else {}),
+        **({"request_id": request_id} if request_id else {}),
         **({"reason": reason["code"], "why": reason["text"]} if reason else {}),
         **({"error": f"{error['code']}: {error['message']}"} if "code" in error else {}),
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from threading import Lock
 from typing import TypeVar
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 T = TypeVar("T")
 
@@ -27,13 +27,15 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 
 def once_per_loop(make: Callable[[], T]) -> Callable[[], T]:
     """The same for what holds tasks and futures: one for each running event loop."""
-    made: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+    made: dict[int, T] = {}
 
     @wraps(make)
     def get() -> T:
         loop = asyncio.get_running_loop()
-        if loop not in made:
-            made[loop] = make()
-        return made[loop]
+        found = made.get(id(loop))
+        if found is None:
+            found = made[id(loop)] = make()
+            finalize(loop, made.pop, id(loop)).atexit = False
+        return found
 
     return get

@@ -166,8 +166,7 @@ def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> N
     """After commit: the log line, the doorbell and the hint of each order."""
     order_ids = []
     for request, order, shown in stored:
-        with requestid.logged(request.request_id):
-            lifecycle.announce(first_event(request, order, shown))
+        lifecycle.announce(first_event(request, order, shown), request_id=request.request_id)
         order_ids.append(order.order_id)
     hints.send_soon(order_ids)
 

@@ -110,7 +110,8 @@ def test_an_order_is_followed_through_its_life(scrape: Any, client: Client, stub
     claimed = claim(order_id)
     assert claimed is not None
     running = scrape()
-    loop.run(execution.attempt(claimed, execution.exchange()))
+    move = loop.run(execution.attempt(claimed, execution.exchange()))
+    loop.run(claims.end(claimed, move, go_on=False))
     ended = scrape()
 
     assert [seen("now", status="pending") for seen in (waiting, running, ended)] == [1, 0, 0]

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from orders import claims, database, lifecycle, loop, placement, queries
@@ -352,7 +353,8 @@ def test_a_client_stopped_in_the_middle_of_a_claim_holds_no_lock(limits: Any) ->
 
 
 def together(wanted: list[str]) -> list[database.Row | None]:
-    return loop.run(claims.write(wanted))
+    turns = [claims.Turn(None, order_id) for order_id in wanted]
+    return [row for _, row in loop.run(claims.write(turns))]
 
 
 def test_workers_that_claim_together_get_an_order_each(limits: Any) -> None:
@@ -372,6 +374,50 @@ def test_claims_made_together_keep_the_limits(limits: Any) -> None:
 
     assert [row is not None for row in together([""] * 5)] == [True, True, False, False, False]
     assert together([""]) == [None]
+
+
+def claimed() -> Order:
+    order = claim(place())
+    assert order is not None
+    return order
+
+
+def end(order: Order, to: str, **what: Any) -> claims.Turn:
+    return claims.Turn({**lifecycle.move_of(order, Status.FAILED, data={}), "to": to, **what}, "")
+
+
+def test_the_place_that_a_move_frees_is_taken_in_its_transaction(limits: Any) -> None:
+    limits(concurrency=1)
+    running, waiting = claimed(), place()
+
+    ((written, taken),) = loop.run(claims.write([end(running, "failed")]))
+
+    assert isinstance(written, dict)
+    assert taken is not None
+    assert (taken["id"], load(running.id).status) == (waiting, "failed")
+    assert same_transaction(running.id, waiting)
+
+
+def test_a_move_that_is_lost_or_refused_keeps_nobody_from_claiming(limits: Any) -> None:
+    sound, stale, bad = (claimed() for _ in range(3))
+    waiting = sorted(place() for _ in range(3))
+    lost = end(stale, "failed", fence=0)
+
+    alone = loop.run(claims.write([lost]))
+    rest = loop.run(claims.write([end(bad, "confirmed"), end(sound, "failed")]))
+
+    assert [type(written) for written, _ in [*alone, *rest]] == [
+        lifecycle.ClaimLost, psycopg.errors.CheckViolation, dict,
+    ]  # fmt: skip
+    assert [row and row["id"] for _, row in [*alone, *rest]] == waiting
+    assert [load(order.id).status for order in (stale, bad, sound)] == [
+        "routing", "routing", "failed",
+    ]  # fmt: skip
+
+
+def same_transaction(*order_ids: str) -> bool:
+    sql = "SELECT count(DISTINCT xmin::text) AS n FROM orders_order WHERE id = ANY(%(ids)s)"
+    return bool(database.rows(sql, {"ids": list(order_ids)})[0]["n"] == 1)
 
 
 def test_one_order_wanted_twice_is_claimed_once(limits: Any) -> None:

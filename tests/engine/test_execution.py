@@ -1,6 +1,7 @@
 """One attempt: what is stored before what is sent, what is retried, and taking over."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -32,6 +33,18 @@ pytestmark = pytest.mark.usefixtures("no_orders")
 def execute(order_id: str, exchange: StubExchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "exchange", lambda: exchange)
     execution.execute_order(order_id, may_go_on=lambda: True, sleep=no_sleep)
+
+
+@contextmanager
+def listening() -> Iterator[psycopg.Connection[Any]]:
+    """To what tells the dispatcher that another order may run."""
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        conn.execute(f"LISTEN {lifecycle.ROOM_CHANNEL}")
+        yield conn
+
+
+def rung(room: psycopg.Connection[Any]) -> bool:
+    return bool(list(room.notifies(timeout=0.1, stop_after=1)))
 
 
 def statuses(order_id: str) -> list[str]:
@@ -437,9 +450,11 @@ def test_a_retry_of_its_own_order_reaches_celery_before_another_order_is_begun(
 ) -> None:
     own, other = place(), place()
 
-    with pytest.raises(RetryLater):
-        execute(own, StubExchange(dead()), monkeypatch)
+    with listening() as room:
+        with pytest.raises(RetryLater):
+            execute(own, StubExchange(dead()), monkeypatch)
 
+        assert rung(room)
     assert load(other).status == Status.PENDING
 
 
@@ -447,8 +462,10 @@ def test_another_order_s_retry_does_not_end_the_task(monkeypatch: pytest.MonkeyP
     own, failing, last = sorted(place() for _ in range(3))
     exchange = StubExchange(landed(), dead(), landed())
 
-    execute(own, exchange, monkeypatch)
+    with listening() as room:
+        execute(own, exchange, monkeypatch)
 
+        assert rung(room)  # the retry is due later: the dispatcher has to look
     statuses = [load(order_id).status for order_id in (own, failing, last)]
     assert statuses == ["confirmed", "pending", "confirmed"]
 
@@ -460,19 +477,17 @@ def test_a_worker_told_to_stop_between_two_orders_begins_no_other(
     first, second = sorted(place() for _ in range(2))
     exchange = StubExchange()
     send = exchange.send
-    rung: list[bool] = []
 
     async def stop_while_sending(swap: Any) -> None:
         execution.leaving.set()
         await send(swap)
 
     monkeypatch.setattr(exchange, "send", stop_while_sending)
-    monkeypatch.setattr(claims, "ring_room", lambda: rung.append(True))
+    with listening() as room:
+        execute(first, exchange, monkeypatch)
 
-    execute(first, exchange, monkeypatch)
-
-    assert (load(first).status, load(second).status) == ("confirmed", "pending")
-    assert rung == [True]  # another worker has room for the second
+        assert (load(first).status, load(second).status) == ("confirmed", "pending")
+        assert rung(room)  # another worker has room for the second
 
 
 def test_a_task_goes_on_only_while_its_rate_limit_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,6 +495,8 @@ def test_a_task_goes_on_only_while_its_rate_limit_lets_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(execution, "exchange", StubExchange)
     allowed = iter([True, False])
 
-    execution.execute_order(order_ids[0], may_go_on=lambda: next(allowed))
+    with listening() as room:
+        execution.execute_order(order_ids[0], may_go_on=lambda: next(allowed))
 
+        assert rung(room)
     assert [load(order_id).status for order_id in order_ids] == ["confirmed"] * 2 + ["pending"] * 2

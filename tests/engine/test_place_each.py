@@ -145,7 +145,7 @@ def test_each_first_event_is_announced_with_the_request_that_asked_for_it(
     hinted: list[str] = []
     monkeypatch.setattr(
         "orders.lifecycle.announce",
-        lambda event: announced.append((event.order_id, placement.requestid.bound())),
+        lambda event, request_id: announced.append((event.order_id, request_id)),
     )
     monkeypatch.setattr("orders.hints.send_soon", hinted.extend)
     requests = [

@@ -36,11 +36,10 @@ def sign_anew() -> None:
     from orders.models import Status  # noqa: PLC0415
 
     @inject.around(execution, "attempt")
-    async def attempt(original: Any, order: Any, *rest: Any) -> None:
+    async def attempt(original: Any, order: Any, *rest: Any) -> Any:
         if order.status == Status.SUBMITTED:
-            await lifecycle.advance_with_others(order, Status.PENDING, data={}, retry_in=0)
-            raise execution.RetryLater
-        await original(order, *rest)
+            return lifecycle.move_of(order, Status.PENDING, data={}, retry_in=0)
+        return await original(order, *rest)
 
 
 def only_doorbells() -> None:
@@ -52,7 +51,7 @@ def only_doorbells() -> None:
 
     async def deliver(self: Any, bell: Any) -> None:
         if bell.frame is not None and (following := self.following.get(bell.order_id)):
-            await self.forward(following, bell.frame)
+            await self.forward(following, bell.frame, bell.text)
 
     hub.Hub._poll = deaf_poll
     consumers.OrderConsumer.deliver = deliver

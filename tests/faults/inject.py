@@ -42,6 +42,7 @@ POINTS = {
     "submitted": "after the COMMIT of submitted, before sending",
     "sent": "after sending",
     "landed": "landed, before it is known",
+    "ending": "during the COMMIT of confirmed, which claims the next order as well",
     "before-doorbell": "after the COMMIT of confirmed, before its doorbell",
     "before-ack": "after the end, before the message is acknowledged",
 }
@@ -144,18 +145,17 @@ def wrap_worker() -> None:
 
     submitting: set[str] = set()  # ids of orders
 
-    @around(execution, "run_next")
-    async def run_next(original: Any, wanted: str, hinted: str, *rest: Any) -> Any:
+    @around(execution, "run_in_turn")
+    async def run_in_turn(original: Any, hinted: str, *rest: Any) -> Any:
         _task.set(hinted)
-        return await original(wanted, hinted, *rest)
+        return await original(hinted, *rest)
 
-    @around(claims, "claim")
-    async def claim(original: Any, order_id: str) -> Any:
-        order = await original(order_id)
-        if order is not None:
-            name = _names[order.id] = order.client_order_id or ""
-            _last[_task.get()] = name
-            reach("claimed", name)
+    @around(claims, "claimed")
+    def claimed(original: Any, row: Any) -> Any:
+        order = original(row)
+        name = _names[order.id] = order.client_order_id or ""
+        _last[_task.get()] = name
+        reach("claimed", name)
         return order
 
     @around(execution, "advance_with_others")
@@ -171,9 +171,17 @@ def wrap_worker() -> None:
     async def write(original: Any, moves: Any) -> Any:
         for order_id in submitting & {move["id"] for move in moves if "signature" in move}:
             if wants_crash("submitting", _names[order_id]):
-                send_and_forget(moves)
+                send_and_forget((lifecycle.MOVE, lifecycle.parameters(moves)))
                 reach("submitting", _names[order_id])
         return await original(moves)
+
+    @around(claims, "write_both")
+    async def write_both(original: Any, moves: Any, wanted: Any) -> Any:
+        for order_id in {move["id"] for move in moves if move["to"] == "confirmed"}:
+            if wants_crash("ending", _names[order_id]):
+                send_and_forget(*claims.statements(moves, wanted))
+                reach("ending", _names[order_id])
+        return await original(moves, wanted)
 
     @around(execution, "send")
     async def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:
@@ -197,12 +205,13 @@ def wants_crash(point: str, name: str) -> bool:
     return name.startswith(f"crash.{point}.") and not (FAULTS_DIR / f"{name}.crashed").exists()
 
 
-def send_and_forget(moves: Any) -> None:
-    """The group is on its way to PostgreSQL, on a connection whose answer nobody reads."""
-    from orders import database, lifecycle  # noqa: PLC0415
+def send_and_forget(*statements: tuple[str, Any]) -> None:
+    """A transaction is on its way to PostgreSQL, on a connection whose answer nobody reads."""
+    from orders import database  # noqa: PLC0415
 
     conn = psycopg.connect(database.conninfo(), autocommit=True)
-    sql = psycopg.ClientCursor(conn).mogrify(lifecycle.MOVE, lifecycle.parameters(moves))
+    cursor = psycopg.ClientCursor(conn)
+    sql = ";".join(cursor.mogrify(*statement) for statement in statements)
     conn.pgconn.send_query(sql.encode())
     conn.pgconn.flush()
 
