@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from dex.postgres import BoundedConnection, Session
+from dex.postgres import PLANNED_ONCE, BoundedConnection, Session
 from orders.once import once
 
 Row = dict[str, Any]
@@ -72,7 +72,11 @@ def pool() -> ConnectionPool[BoundedConnection]:
 
 def new_session() -> Session:
     """For coroutines that come together: each kind of statement has a connection of its own."""
-    return Session(conninfo, **STATEMENTS, options=options())
+    return Session(conninfo, **STATEMENTS, options=session_options())
+
+
+def session_options() -> str:
+    return f"{options()} {PLANNED_ONCE}"
 
 
 def rows(sql: str, params: dict[str, Any]) -> list[Row]:

@@ -39,7 +39,8 @@ KEPT = (
     "tx_hash, failure_code, failure_message"
 )
 Move = dict[str, Any]  # what `move_of` answers
-# Many moves, each made or not on its own; a row for each that was made.
+# Many moves, each made or not on its own; a row for each that was made. The arrays have the orders
+# read by their keys: planned while there were none, the statement read all there were later.
 MOVE = f"""
 WITH m AS (
     SELECT * FROM jsonb_to_recordset(%(moves)s) AS m(
@@ -56,7 +57,8 @@ WITH m AS (
         next_attempt_at = CASE WHEN m.retry_in IS NULL THEN o.next_attempt_at
             ELSE now() + make_interval(secs => m.retry_in) END,
         ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
-    FROM m WHERE o.id = m.id AND o.fence = m.fence AND o.status = m.from
+    FROM m WHERE o.id = m.id AND o.id = ANY (ARRAY(SELECT id FROM m))
+        AND o.fence = m.fence AND o.status = m.from
     RETURNING o.id, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature, m.swap_venue,
         m.transaction, m.last_valid, m.rings,
         CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
@@ -74,6 +76,7 @@ WITH m AS (
 ), settled AS (
     UPDATE orders_swap SET state = CASE WHEN o.to = 'confirmed' THEN 'landed' ELSE 'dead' END
     FROM o WHERE o.from = 'submitted' AND order_id = o.id AND state = 'live'
+        AND order_id = ANY (ARRAY(SELECT id FROM o))
 ), counted AS (
     INSERT INTO orders_tally (kind, shard, count)
     SELECT "to", pg_backend_pid() %% 16, count(*) FROM o WHERE "to" IN ({listed(TERMINAL)})

@@ -294,7 +294,7 @@ def filled(count: int) -> Iterator[Engine]:
                 autocommit=True,
                 prepare_threshold=2,
                 row_factory=dict_row,
-                options=database.options(),
+                options=database.session_options(),
             ) as conn,
         ):
             sign_in(admin, conn)

@@ -42,8 +42,9 @@ WITH {_CLOCK}, sent AS MATERIALIZED (
     FROM fate ORDER BY signature
     ON CONFLICT (signature) DO NOTHING
 )
-SELECT signature, EXISTS (SELECT FROM fate WHERE fate.signature = sent.signature)
-    OR EXISTS (SELECT FROM chain.transaction t WHERE t.signature = sent.signature)
+SELECT signature, signature IN (SELECT signature FROM fate) OR signature IN (
+    SELECT signature FROM chain.transaction
+    WHERE signature = ANY (ARRAY(SELECT signature FROM sent)))
 FROM sent
 """
 
@@ -62,7 +63,9 @@ SELECT height,
        CASE WHEN status = 'pending' AND settles_at <= now THEN outcome ELSE status END,
        amount_in, outcome_amount_out, settles_at, error_code, error
 FROM block, unnest(%(signatures)s::text[]) WITH ORDINALITY AS asked (signature, n)
-LEFT JOIN chain.transaction USING (signature)
+LEFT JOIN (
+    SELECT * FROM chain.transaction WHERE signature = ANY(%(signatures)s::text[])
+) found USING (signature)
 ORDER BY n
 """
 

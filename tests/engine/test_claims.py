@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orders import claims, database, lifecycle, loop, placement, queries
+from orders import claims, database, lifecycle, loop, queries
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
 from tests.factories import (
@@ -16,7 +16,6 @@ from tests.factories import (
     load,
     make_due,
     order_in,
-    order_request,
     place,
     step_to,
 )
@@ -65,28 +64,6 @@ def test_of_many_claims_at_once_one_gets_the_order(limits: Any, limited: bool) -
 
     assert len(got) == 1
     assert load(order_id).fence == 1
-
-
-@pytest.mark.parametrize("planned", ["with the queue there", "while there were no orders"])
-def test_a_claim_does_not_read_all_that_waits(limits: Any, planned: str) -> None:
-    """Statistics that are older than a queue say that nobody waits."""
-    limits(concurrency=10, starts=100)
-    waiting = 400
-    params = {"wanted": [claims.ANY], **claims.limits(), "lease": 15}
-    read = "SELECT sum(idx_tup_fetch + seq_tup_read) AS n FROM pg_stat_xact_user_tables"
-    with database.pool().connection() as conn:
-        conn.execute("DISCARD PLANS")
-        if planned == "while there were no orders":
-            conn.execute("ANALYZE orders_order")
-            conn.execute(claims.CLAIM, params)
-    loop.run(placement.place_orders([order_request() for _ in range(waiting)]))
-
-    with database.pool().connection() as conn, conn.transaction(force_rollback=True):
-        before = conn.execute(read).fetchone()["n"]
-        assert len(conn.execute(claims.CLAIM, params).fetchall()) == 1
-        after = conn.execute(read).fetchone()["n"]
-
-    assert after - before < waiting / 2
 
 
 def test_an_unknown_or_finished_order_is_not_claimed(limits: Any) -> None:

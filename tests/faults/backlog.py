@@ -197,7 +197,7 @@ def queue(finished: int) -> Iterator[tuple[Queue, redis.Redis]]:
                 autocommit=True,
                 prepare_threshold=2,
                 row_factory=dict_row,
-                options=database.options(),
+                options=database.session_options(),
             ) as conn,
             httpx.Client(timeout=30, trust_env=False) as client,
         ):
