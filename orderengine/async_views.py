@@ -5,7 +5,6 @@ Django sends a request through a thread for each middleware, and listens for its
 Whoever comes with a session, or in a way that no view answers, gets Django's handler.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -22,13 +21,9 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
 
+from orderengine.asgi_types import Application, Message, Receive, Send
 from orders import requestid
 from orders.parsing import MAX_BODY_BYTES
-
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[..., Awaitable[None]]
 
 
 def no_view(request: HttpRequest) -> HttpResponse:

@@ -3,14 +3,10 @@
 Around Django, not inside it: one middleware more costs each request some 0.4 ms.
 """
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[..., Awaitable[None]]
+from orderengine.asgi_types import Application, Message, Receive, Send
+
 Headers = list[tuple[bytes, bytes]]
 
 NOBODY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

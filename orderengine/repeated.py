@@ -15,7 +15,8 @@ from django.conf import settings
 from django.utils.datastructures import CaseInsensitiveMapping
 from rest_framework.renderers import JSONRenderer
 
-from orderengine.async_views import Application, Message, Receive, Send, async_view, read_body
+from orderengine.asgi_types import Application, Message, Receive, Send
+from orderengine.async_views import async_view, read_body
 from orders import keys, requestid
 from orders.coroutines import CoroutineView
 from orders.keys import Caller

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -21,12 +20,9 @@ from daphne.server import reactor  # the one on Daphne's event loop, whoever imp
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.tcp import Port
 
-log = structlog.get_logger(__name__)
+from orderengine.asgi_types import Application, Message, Receive, Send
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[..., Awaitable[None]]
+log = structlog.get_logger(__name__)
 
 # How long requests and sockets may take to come to their end.
 DRAIN_SECONDS = 5.0

@@ -53,6 +53,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
     # is away is served like any other.
     channel_layer_alias = ""
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await super().__call__(scope, receive, scope.get("send_frame", send))
+
     async def connect(self) -> None:
         await self.accept()  # a close code reaches the client only after this
         self.inbox = Inbox()

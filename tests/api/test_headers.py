@@ -11,7 +11,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from orderengine import asgi
-from orderengine.headers import NOBODY, PAGES, BrowserHeaders, Message, Receive, Send
+from orderengine.asgi_types import Message, Receive, Send
+from orderengine.headers import NOBODY, PAGES, BrowserHeaders
 from orders import keys
 from orders.models import ApiKey, Status
 from tests import factories
