@@ -59,8 +59,13 @@ def ring(doorbell: Doorbell, event: Event) -> None:
     loop.soon(lambda: doorbell.ring(event))
 
 
+async def sending() -> bool:
+    return events._doorbell()._sending is not None
+
+
 @pytest.fixture
 def rung(monkeypatch: pytest.MonkeyPatch) -> Any:
+    wait_until(lambda: not loop.run(sending()))  # what the test before has rung for
     counted = events.Counter(published=0, failed=0, dropped=0)
     monkeypatch.setattr(events, "rung", counted)
     return counted

@@ -104,9 +104,23 @@ def test_an_order_is_placed_without_reading_others(
 
     with session.transaction(force_rollback=True):
         planned(session, statement, params("first"))
-    loop.run(placement.place_orders([order_request() for _ in range(MANY)]))
+    named = [order_request(client_order_id=f"n{n}") for n in range(MANY)]
+    loop.run(placement.place_orders(named))
 
     assert rows_read(session, statement, params("last")) < 20
+
+
+def test_an_order_that_is_placed_again_is_found_by_its_name(
+    session: Connection, planned: When
+) -> None:
+    named = [order_request(client_order_id=f"n{n}") for n in range(MANY)]
+    rows = placement.wanted(named[7:8], [named[7].as_event_data()])
+    params = {"owner_id": None, "wanted": Jsonb(rows)}
+    with session.transaction(force_rollback=True):
+        planned(session, placement.PLACE, params)
+    loop.run(placement.place_orders(named))
+
+    assert rows_read(session, placement.PLACE, params) < 20
 
 
 def test_the_chain_reads_what_it_is_asked_for(planned: When) -> None:
