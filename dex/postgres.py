@@ -9,7 +9,6 @@ import psycopg
 from psycopg.abc import PQGen
 
 T = TypeVar("T")
-Statement = tuple[str, Mapping[str, Any]]  # with its parameters
 
 # A server that is stopped, not gone, keeps its connections open and says nothing: its own
 # statement_timeout stands still with it, and its kernel goes on acknowledging what is sent.
@@ -85,27 +84,11 @@ class Session:
 
         Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
         """
-        conn = await self._connection()
-        cursor = await conn.execute(sql, params)
-        return await cursor.fetchall()
-
-    async def rows_of_each(self, *statements: Statement) -> list[list[Any]]:
-        """Send statements at once and run them in one transaction, as `rows` does one.
-
-        Each sees what those before it have changed.
-        """
-        if len(statements) < 2:
-            return [await self.rows(*statement) for statement in statements]
-        conn = await self._connection()
-        async with conn.pipeline():
-            cursors = [await conn.execute(sql, params) for sql, params in statements]
-            return [await cursor.fetchall() for cursor in cursors]
-
-    async def _connection(self) -> BoundedAsyncConnection:
         conn = self._conn
         if conn is None or conn.closed:
             conn = await self._open()
-        return conn
+        cursor = await conn.execute(sql, params)
+        return await cursor.fetchall()
 
     async def _open(self) -> BoundedAsyncConnection:
         async with self._opening:

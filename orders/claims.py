@@ -4,7 +4,7 @@ The claim is one call of the function `orders_claim` in PostgreSQL (migrations 0
 0017): a worker that is stopped in the middle of it holds no lock.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import structlog
 from django.conf import settings
 
 from dex.grouping import Grouped
-from dex.postgres import Statement
 from dex.types import Swap
 from orders import database, lifecycle, measures
 from orders.database import Row
@@ -31,8 +30,21 @@ NOTHING: Row = {}  # what is found of no move
 ANY = ""
 
 CLAIM = """
-SELECT (c.claimed).*, c.previous_status FROM orders_claim(
+SELECT false AS moved, (c.claimed).*, c.previous_status FROM orders_claim(
     %(wanted)s::text[], %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
+"""
+# Moves, and then claims, which count the places that those have freed. One statement, not two of a
+# transaction: a worker that is stopped in between would keep its locks. The moves are made first:
+# an argument waits for their number.
+TURN = f"""{lifecycle.MOVING}
+SELECT true AS moved, (whole).*, NULL AS previous_status, data ->> 'retryAt' AS retry_at,
+       CASE WHEN rings THEN {RING_ROOM} END AS rung
+FROM o
+UNION ALL
+SELECT false, (c.claimed).*, c.previous_status, NULL, NULL
+FROM (SELECT count(*) AS moves FROM o) made, LATERAL orders_claim(
+    CASE WHEN made.moves >= 0 THEN %(wanted)s::text[] END,
+    %(concurrency)s, %(starts)s, make_interval(secs => %(lease)s)) c
 """
 RENEW = """
 UPDATE orders_order
@@ -121,7 +133,7 @@ async def write(turns: Sequence[Turn]) -> list[tuple[Row | Exception, Row | None
     One transaction makes the moves and then claims, so that the places they free are taken at
     once; all claims wait for the fleet's lock once.
     """
-    moves = [turn.move for turn in turns if turn.move is not None]
+    moves = [turn.move for turn in turns if turn.move]
     wanted = [turn.wanted for turn in turns if turn.wanted is not None]
     try:
         written, taken = await write_both(moves, wanted)
@@ -140,17 +152,19 @@ async def write(turns: Sequence[Turn]) -> list[tuple[Row | Exception, Row | None
 async def write_both(
     moves: Sequence[Move], wanted: Sequence[str]
 ) -> tuple[list[Row | Exception], list[Row | None]]:
-    found = iter(await _session().rows_of_each(*statements(moves, wanted)))
-    written = lifecycle.answers(moves, next(found)) if moves else []
-    return written, in_turn(wanted, next(found)) if wanted else []
+    statement, params = statement_of(moves, wanted)
+    found = await _session().rows(statement, params)
+    moved = [row for row in found if row["moved"]]
+    taken = [row for row in found if not row["moved"]]
+    return lifecycle.answers(moves, moved), in_turn(wanted, taken)
 
 
-def statements(moves: Sequence[Move], wanted: Sequence[str]) -> Iterator[Statement]:
-    if moves:
-        yield lifecycle.MOVE, lifecycle.parameters(moves)
-    if wanted:
-        lease = settings.ORDER_LEASE_SECONDS
-        yield CLAIM, {"wanted": list(wanted), **limits(), "lease": lease}
+def statement_of(moves: Sequence[Move], wanted: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    moving = lifecycle.parameters(moves)
+    claiming = {"wanted": list(wanted), **limits(), "lease": settings.ORDER_LEASE_SECONDS}
+    if moves and wanted:
+        return TURN, {**moving, **claiming}
+    return (lifecycle.MOVE, moving) if moves else (CLAIM, claiming)
 
 
 def in_turn(wanted: Sequence[str], taken: Iterable[Row]) -> list[Row | None]:

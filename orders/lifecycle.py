@@ -41,7 +41,7 @@ KEPT = (
 Move = dict[str, Any]  # what `move_of` answers
 # Many moves, each made or not on its own; a row for each that was made. The arrays have the orders
 # read by their keys: planned while there were none, the statement read all there were later.
-MOVE = f"""
+MOVING = f"""
 WITH m AS (
     SELECT * FROM jsonb_to_recordset(%(moves)s) AS m(
         id text, fence int, "from" text, "to" text, data jsonb, changes jsonb, retry_in float8,
@@ -59,8 +59,8 @@ WITH m AS (
         ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
     FROM m WHERE o.id = m.id AND o.id = ANY (ARRAY(SELECT id FROM m))
         AND o.fence = m.fence AND o.status = m.from
-    RETURNING o.id, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature, m.swap_venue,
-        m.transaction, m.last_valid, m.rings,
+    RETURNING o AS whole, o.id, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature,
+        m.swap_venue, m.transaction, m.last_valid, m.rings,
         CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
             to_char(o.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
         END AS data
@@ -83,7 +83,9 @@ WITH m AS (
     GROUP BY "to" ORDER BY "to"
     ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
 )
-SELECT id, seq, attempt, updated_at, data ->> 'retryAt' AS retry_at,
+"""
+MOVE = f"""{MOVING}
+SELECT true AS moved, id, seq, attempt, updated_at, data ->> 'retryAt' AS retry_at,
        CASE WHEN rings THEN {RING_ROOM} END AS rung
 FROM o
 """

@@ -26,7 +26,8 @@ LEASE_AND_VALIDITY = 20.0
 def no_fence() -> None:
     from orders import claims, lifecycle  # noqa: PLC0415
 
-    lifecycle.MOVE = lifecycle.MOVE.replace(" AND o.fence = m.fence", "")
+    for owner, name in ((lifecycle, "MOVE"), (claims, "TURN")):
+        setattr(owner, name, getattr(owner, name).replace("AND o.fence = m.fence", ""))
     claims.RENEW = claims.RENEW.replace(" AND fence = %(fence)s", "")
 
 

@@ -171,7 +171,7 @@ def wrap_worker() -> None:
     async def write(original: Any, moves: Any) -> Any:
         for order_id in submitting & {move["id"] for move in moves if "signature" in move}:
             if wants_crash("submitting", _names[order_id]):
-                send_and_forget((lifecycle.MOVE, lifecycle.parameters(moves)))
+                send_and_forget(lifecycle.MOVE, lifecycle.parameters(moves))
                 reach("submitting", _names[order_id])
         return await original(moves)
 
@@ -179,7 +179,7 @@ def wrap_worker() -> None:
     async def write_both(original: Any, moves: Any, wanted: Any) -> Any:
         for order_id in {move["id"] for move in moves if move["to"] == "confirmed"}:
             if wants_crash("ending", _names[order_id]):
-                send_and_forget(*claims.statements(moves, wanted))
+                send_and_forget(*claims.statement_of(moves, wanted))
                 reach("ending", _names[order_id])
         return await original(moves, wanted)
 
@@ -205,14 +205,12 @@ def wants_crash(point: str, name: str) -> bool:
     return name.startswith(f"crash.{point}.") and not (FAULTS_DIR / f"{name}.crashed").exists()
 
 
-def send_and_forget(*statements: tuple[str, Any]) -> None:
-    """A transaction is on its way to PostgreSQL, on a connection whose answer nobody reads."""
+def send_and_forget(statement: str, params: Any) -> None:
+    """It is on its way to PostgreSQL, on a connection whose answer nobody reads."""
     from orders import database  # noqa: PLC0415
 
     conn = psycopg.connect(database.conninfo(), autocommit=True)
-    cursor = psycopg.ClientCursor(conn)
-    sql = ";".join(cursor.mogrify(*statement) for statement in statements)
-    conn.pgconn.send_query(sql.encode())
+    conn.pgconn.send_query(psycopg.ClientCursor(conn).mogrify(statement, params).encode())
     conn.pgconn.flush()
 
 
