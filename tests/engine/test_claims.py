@@ -392,6 +392,20 @@ def test_a_move_that_is_lost_or_refused_keeps_nobody_from_claiming(limits: Any) 
     ]  # fmt: skip
 
 
+def test_an_order_may_take_the_place_that_its_own_retry_frees(limits: Any) -> None:
+    limits(concurrency=1)
+    order = claimed()
+    retry = claims.Turn(lifecycle.move_of(order, Status.PENDING, data={}, retry_in=0), claims.ANY)
+
+    ((written, taken),) = loop.run(claims.write([retry]))
+
+    assert isinstance(written, dict)
+    assert taken is not None
+    assert (written["seq"], taken["id"], taken["seq"]) == (3, order.id, 4)
+    moves = [(event.status, event.attempt) for event in queries.events_after(order.id, None, 1)]
+    assert moves == [("routing", 1), ("pending", 2), ("routing", 2)]
+
+
 def same_transaction(*order_ids: str) -> bool:
     sql = "SELECT count(DISTINCT xmin::text) AS n FROM orders_order WHERE id = ANY(%(ids)s)"
     return bool(database.rows(sql, {"ids": list(order_ids)})[0]["n"] == 1)
