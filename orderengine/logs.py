@@ -15,8 +15,17 @@ from typing import Any
 
 import structlog
 
+
+def leave_out_no_request(_: object, __: str, line: MutableMapping[str, Any]) -> Any:
+    """A line that says it is of no request is not of the one that runs at present."""
+    if line.get("request_id") == "":
+        del line["request_id"]
+    return line
+
+
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
+    leave_out_no_request,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -9,9 +9,9 @@ from typing import Any
 from orders.events import ORDER_GROUP
 
 INBOX_SIZE = 1000
-# A bell that takes longer is lost, as Redis was away, or is of before anybody listened.
-WAIT_SECONDS = 0.1
-# Orders of which the newest bell is known, those heard of last: 5 MiB.
+# A bell that takes longer is lost, as Redis was away, or comes after those that overtook it.
+WAIT_SECONDS = 0.25
+# Orders of which is known what was heard, those heard of last: 5 MiB.
 MOST_KNOWN = 20_000
 
 Key = tuple[str, str]  # group, order id
@@ -68,42 +68,58 @@ class Inbox:
 
 
 class InOrder:
-    """Passes each order's bells on with ascending seq, each once.
+    """Passes each order's bells on once, and waits a moment for one that others have overtaken.
 
     A web process announces the first event of an order and workers the others, each when it has
-    time: they may overtake one another. Who follows one order reads its rows then; of all orders
-    there is nothing to read, so the missing one is waited for.
+    time. Who follows one order reads its rows then; of all orders there is nothing to read.
     """
 
     def __init__(self, ring: Callable[[Bell], None]) -> None:
         self._ring = ring
-        self._newest: dict[Key, int] = {}
+        self._heard: dict[Key, int] = {}  # a bit for each seq that was passed on
         self._early: dict[Key, dict[int, Bell]] = {}
+        self._patience: dict[Key, asyncio.TimerHandle] = {}
 
     def ring(self, bell: Bell) -> None:
-        """Now, or as soon as those before it are heard or given up. On an event loop."""
+        """Now, or as soon as the one before it is heard or given up. On an event loop."""
         key = bell.group, bell.order_id
-        due = self._newest.get(key, 0) + 1
-        if bell.seq == due:
+        heard = self._heard.get(key, 0)
+        if heard >> bell.seq & 1:
+            return
+        # Of an order nothing was heard of, only the second event can have overtaken the first:
+        # one process sends the others.
+        joined_late = not heard and bell.seq > 2 and key not in self._early
+        if bell.seq == 1 or heard >> (bell.seq - 1) & 1 or joined_late:
             self._pass(key, bell)
-            self._pass_what_follows(key)
-        elif bell.seq > due:
-            if key not in self._early:
-                asyncio.get_running_loop().call_later(WAIT_SECONDS, self._give_up, key)
-            self._early.setdefault(key, {})[bell.seq] = bell
+            self._pass_what_follows(key, bell.seq + 1)
+        else:
+            self._wait(key, bell)
 
     def _pass(self, key: Key, bell: Bell) -> None:
-        self._newest.pop(key, None)  # the order is now the one heard of last
-        self._newest[key] = bell.seq
-        if len(self._newest) > MOST_KNOWN:
-            del self._newest[next(iter(self._newest))]
+        heard = self._heard.pop(key, 0)  # the order is now the one heard of last
+        self._heard[key] = heard | 1 << bell.seq
+        if len(self._heard) > MOST_KNOWN:
+            del self._heard[next(iter(self._heard))]
         self._ring(bell)
 
-    def _pass_what_follows(self, key: Key) -> None:
-        early = self._early.get(key, {})
-        while following := early.pop(self._newest[key] + 1, None):
+    def _wait(self, key: Key, bell: Bell) -> None:
+        if key not in self._early:
+            loop = asyncio.get_running_loop()
+            self._patience[key] = loop.call_later(WAIT_SECONDS, self._give_up, key)
+        self._early.setdefault(key, {})[bell.seq] = bell
+
+    def _pass_what_follows(self, key: Key, seq: int) -> None:
+        early = self._early.get(key)
+        if early is None:
+            return
+        while following := early.pop(seq, None):
             self._pass(key, following)
+            seq += 1
+        if not early:
+            del self._early[key]
+            self._patience.pop(key).cancel()
 
     def _give_up(self, key: Key) -> None:
+        del self._patience[key]
         for _, bell in sorted(self._early.pop(key).items()):
             self._pass(key, bell)

@@ -5,9 +5,11 @@ The claim is one call of the function `orders_claim` in PostgreSQL (migrations 0
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import structlog
 from django.conf import settings
 
@@ -25,6 +27,12 @@ log = structlog.get_logger(__name__)
 
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
+# PostgreSQL has answered, and made nothing of the statement.
+ANSWERED = (
+    *lifecycle.REFUSED,
+    *(psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable),
+    *(psycopg.errors.DeadlockDetected, psycopg.NotSupportedError),
+)
 NOTHING: Row = {}  # what is found of no move
 # Wanted by who takes whatever may run: no order has this id.
 ANY = ""
@@ -91,7 +99,10 @@ async def end(order: Order, move: Move | None, *, go_on: bool) -> Order | None:
     """Make the last move of an attempt, and claim whatever may run then, in one transaction.
 
     A move that can not be made is logged: the order is another worker's, or is left to its lease.
+    Raises psycopg.OperationalError: whether the move was made is not known.
     """
+    if move is None and not go_on:
+        return None
     written, row = await _turns()(Turn(move, ANY if go_on else None))
     if move is not None:
         conclude(order, move, written)
@@ -131,14 +142,22 @@ async def write(turns: Sequence[Turn]) -> list[tuple[Row | Exception, Row | None
     """For each what was found of its move, and the order it may take.
 
     One transaction makes the moves and then claims, so that the places they free are taken at
-    once; all claims wait for the fleet's lock once.
+    once; all claims wait for the fleet's lock once. Where PostgreSQL refuses that, or the lock is
+    not to be had, the moves are made without.
     """
     moves = [turn.move for turn in turns if turn.move]
     wanted = [turn.wanted for turn in turns if turn.wanted is not None]
+    taken: list[Row | None] = [None] * len(wanted)
     try:
         written, taken = await write_both(moves, wanted)
-    except lifecycle.REFUSED:
-        written, taken = await lifecycle.write(moves), (await write_both([], wanted))[1]
+    except ANSWERED as error:
+        if not moves:
+            raise
+        log.warning("claim.left_out", moves=len(moves), reason=str(error).strip())
+        written = await lifecycle.write(moves)
+        if wanted and isinstance(error, lifecycle.REFUSED):
+            with suppress(psycopg.Error):  # another task claims, or the dispatcher hints again
+                _, taken = await write_both([], wanted)
     made, got = iter(written), iter(taken)
     return [
         (

@@ -105,7 +105,7 @@ async def run(
             log.warning("execution.broken_off", order_id=order.id, reason=str(reason).strip())
             await hand_over(order, sleep)
             return None
-    if again:
+    if again and order.status == Status.PENDING:  # as it was stored
         raise RetryLater(f"attempt {order.attempt} of {settings.ORDER_MAX_ATTEMPTS} is due later")
     return following
 

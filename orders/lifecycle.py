@@ -1,6 +1,7 @@
 """The writer of status and events: each move is one compare-and-set, alone or with others.
 
-`claims.py` writes the one move that the fleet's limits guard, the start. Both are refused by the
+`claims.py` writes the one move that the fleet's limits guard, the start, and each end together with
+the next start. Both are refused by the
 database if `models.TRANSITIONS` does not have them.
 """
 
@@ -24,7 +25,7 @@ from orders.problems import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
 
-# Rung by whoever frees a place and does not use it while others wait; the dispatcher listens.
+# Rung by whoever frees a place and does not use it; the dispatcher listens.
 ROOM_CHANNEL = "orders_room"
 
 RING_ROOM = f"pg_notify('{ROOM_CHANNEL}', '')"
@@ -59,7 +60,7 @@ WITH m AS (
         ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
     FROM m WHERE o.id = m.id AND o.id = ANY (ARRAY(SELECT id FROM m))
         AND o.fence = m.fence AND o.status = m.from
-    RETURNING o AS whole, o.id, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature,
+    RETURNING o AS whole, o.id, o.fence, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature,
         m.swap_venue, m.transaction, m.last_valid, m.rings,
         CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
             to_char(o.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
@@ -85,7 +86,7 @@ WITH m AS (
 )
 """
 MOVE = f"""{MOVING}
-SELECT true AS moved, id, seq, attempt, updated_at, data ->> 'retryAt' AS retry_at,
+SELECT true AS moved, id, fence, seq, attempt, updated_at, data ->> 'retryAt' AS retry_at,
        CASE WHEN rings THEN {RING_ROOM} END AS rung
 FROM o
 """
@@ -194,9 +195,9 @@ def parameters(moves: Sequence[Move]) -> dict[str, Any]:
 
 
 def answers(moves: Sequence[Move], found: Iterable[Row]) -> list[Row | Exception]:
-    """For each move what MOVE has found of it, or ClaimLost."""
-    rows = {row["id"]: row for row in found}
-    return [rows.get(move["id"]) or lost(move) for move in moves]
+    """For each move the row that was found of it, or ClaimLost."""
+    rows = {(row["id"], row["fence"]): row for row in found}
+    return [rows.get((move["id"], move["fence"])) or lost(move) for move in moves]
 
 
 def lost(move: Move) -> ClaimLost:
@@ -207,10 +208,10 @@ _session = once_per_loop(database.new_session)
 _moves = once_per_loop(lambda: Grouped(write, DATABASE_AWAY))
 
 
-def announce(event: events.Event, *, venue: str = "", request_id: str = "") -> None:
+def announce(event: events.Event, *, venue: str = "", request_id: str | None = None) -> None:
     """The one log line of a move, and its doorbell. Call after commit.
 
-    `request_id` where it is not that of all log lines at present.
+    `request_id` where it is not that of all log lines at present; empty for none.
     """
     error = event.data.get("error") or event.data
     reason = event.data.get("reason")
@@ -221,7 +222,7 @@ def announce(event: events.Event, *, venue: str = "", request_id: str = "") -> N
         seq=event.seq,
         attempt=event.attempt,
         **({"venue": venue} if venue else {}),
-        **({"request_id": request_id} if request_id else {}),
+        **({} if request_id is None else {"request_id": request_id}),
         **({"reason": reason["code"], "why": reason["text"]} if reason else {}),
         **({"error": f"{error['code']}: {error['message']}"} if "code" in error else {}),
     )

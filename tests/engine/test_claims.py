@@ -392,6 +392,24 @@ def test_a_move_that_is_lost_or_refused_keeps_nobody_from_claiming(limits: Any) 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("error", [psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected])
+def test_a_claim_that_fails_leaves_the_ends_of_orders(
+    limits: Any, monkeypatch: pytest.MonkeyPatch, error: type[psycopg.Error]
+) -> None:
+    order, waiting = claimed(), place()
+
+    async def fails(moves: Any, wanted: Any) -> Any:
+        raise error("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(claims, "write_both", fails)
+
+    ((written, taken),) = loop.run(claims.write([end(order, "failed")]))
+
+    assert isinstance(written, dict)
+    assert taken is None
+    assert (load(order.id).status, load(waiting).status) == ("failed", "pending")
+
+
 def test_an_order_may_take_the_place_that_its_own_retry_frees(limits: Any) -> None:
     limits(concurrency=1)
     order = claimed()

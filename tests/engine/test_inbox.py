@@ -50,13 +50,27 @@ class Heard:
 
 async def test_a_worker_that_is_heard_before_the_web_process_waits_for_it() -> None:
     heard = Heard()
-    heard.ring(3, 2)
+    heard.ring(2, 3)
     heard.ring(1, 2, order_id="b")
     assert heard.seqs == [("b", 1), ("b", 2)]
 
     heard.ring(1, 4)
 
     assert heard.seqs[2:] == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
+
+
+async def test_each_gap_is_waited_for_anew() -> None:
+    heard = Heard()
+    heard.ring(2, 1)
+    assert not heard.in_order._patience
+    heard.ring(4)
+    assert len(heard.in_order._patience) == 1
+
+    heard.ring(3)
+
+    assert heard.seqs == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
+    assert not heard.in_order._early
+    assert not heard.in_order._patience
 
 
 async def test_one_that_is_heard_twice_is_passed_on_once() -> None:
@@ -74,9 +88,16 @@ async def test_what_is_lost_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     async with asyncio.timeout(5):
         while len(heard.seqs) < 3:  # noqa: ASYNC110 - a timer's
             await asyncio.sleep(0.01)
-    heard.ring(2, 5)
+    heard.ring(2, 5, 2)
 
-    assert heard.seqs == [("a", 1), ("a", 3), ("a", 4), ("a", 5)]
+    assert heard.seqs == [("a", seq) for seq in (1, 3, 4, 2, 5)]  # late, and not lost
+
+
+async def test_an_order_that_is_first_heard_of_on_its_way_is_not_waited_for() -> None:
+    heard = Heard()
+    heard.ring(4, 5)
+
+    assert heard.seqs == [("a", 4), ("a", 5)]
 
 
 async def test_of_many_orders_those_heard_of_last_are_known(

@@ -1,12 +1,14 @@
 """The id of the request that placed an order is in the log lines of all that happens to it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import structlog
 from django.test import Client
 
-from orders import dispatcher, execution, lifecycle
+from orderengine.logs import leave_out_no_request
+from orders import dispatcher, events, execution, lifecycle, requestid
 from orders.models import Status
 from tests import factories
 from tests.api.http import execute
@@ -15,11 +17,17 @@ from tests.factories import StubExchange, load
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 
+FIRST: dict[str, Any] = {
+    **{"owner_id": None, "seq": 1, "status": "pending", "previous_status": "", "attempt": 1},
+    **{"created_at": datetime(2026, 1, 1, tzinfo=UTC), "data": {}},
+}
+
+
 @pytest.fixture
 def lines() -> Any:
     structlog.contextvars.clear_contextvars()  # a request of the test before
     merged = structlog.contextvars.merge_contextvars
-    with structlog.testing.capture_logs(processors=[merged]) as captured:
+    with structlog.testing.capture_logs(processors=[merged, leave_out_no_request]) as captured:
         yield captured
     structlog.contextvars.clear_contextvars()
 
@@ -88,4 +96,7 @@ def test_the_dispatcher_s_lines_have_it_too(lines: list[dict[str, Any]]) -> None
 def test_an_order_that_no_request_placed_has_none(lines: list[dict[str, Any]]) -> None:
     order = factories.order_in(Status.CONFIRMED)
 
-    assert told(lines) == {(order.id, None)}
+    with requestid.logged("req-of-another"):
+        lifecycle.announce(events.Event(**FIRST, order_id="ord_b"), request_id="")
+
+    assert told(lines) == {(order.id, None), ("ord_b", None)}
