@@ -82,12 +82,17 @@ class Session:
     async def rows(self, sql: str, params: Mapping[str, Any]) -> list[Any]:
         """Run one statement in a transaction of its own; committed when this returns.
 
-        Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
+        Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS, and
+        psycopg.NotSupportedError once when a table has other columns than when it was planned.
         """
         conn = self._conn
         if conn is None or conn.closed:
             conn = await self._open()
-        cursor = await conn.execute(sql, params)
+        try:
+            cursor = await conn.execute(sql, params)
+        except psycopg.NotSupportedError:
+            await conn.close()  # the next one is planned anew
+            raise
         return await cursor.fetchall()
 
     async def _open(self) -> BoundedAsyncConnection:
