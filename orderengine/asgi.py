@@ -20,8 +20,8 @@ with_user: Any = AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
 
 
 async def sockets(scope: Message, receive: Receive, send: Send) -> None:
-    """The consumer sends by `send_frame`, past Channels' session, which only an answer over HTTP
-    makes save itself: its look at each frame is a fifth of what a frame costs."""
+    """The consumer sends by `send_frame`, past Channels' session, which looks at each frame
+    whether to save itself: only an answer over HTTP makes it."""
     await with_user({**scope, "send_frame": send}, receive, send)
 
 
