@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orders.events import ORDER_GROUP
 
@@ -17,8 +16,7 @@ MOST_KNOWN = 20_000
 Key = tuple[str, str]  # group, order id
 
 
-@dataclass(frozen=True, slots=True)
-class Bell:
+class Bell(NamedTuple):
     """Something happened to an order. `frame` is None when only its newest seq is known."""
 
     group: str

@@ -1,9 +1,8 @@
 """Where orders come in: stored once for each client order id, then hinted to the workers."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -12,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from dex.tokens import format_amount
 from dex.types import Token
-from orders import database, hints, lifecycle, render, requestid
+from orders import database, hints, lifecycle, render
 from orders.events import Event, iso
 from orders.models import Order, Status, new_suffix
 from orders.once import once_per_loop
@@ -25,8 +24,7 @@ SUFFIX = len("ord_0123456789012_")  # where it begins in an order id
 PLACE_EACH = "SELECT * FROM orders_place_each(%(wanted)s)"  # migration 0011
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OrderRequest:
+class OrderRequest(NamedTuple):
     """A valid order that is not stored yet. `amount_in` in base units of `token_in`."""
 
     owner_id: int | None
@@ -37,7 +35,7 @@ class OrderRequest:
     slippage_bps: int
     client_order_id: str | None = None
     deadline_at: datetime | None = None
-    request_id: str = field(default_factory=requestid.bound)  # of the request that asked for it
+    request_id: str = ""  # of the request that asked for it
 
     def columns(self) -> dict[str, Any]:
         return {
@@ -68,8 +66,7 @@ class OrderRequest:
         return data
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """The answer to a client. `replayed` when its client order id had been placed before."""
 
     order_id: str

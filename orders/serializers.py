@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from dex import tokens
 from dex.types import SwapRequest, Token
+from orders import requestid
 from orders.models import OrderType, Status, VenueName
 from orders.pages import Filter
 from orders.placement import OrderRequest
@@ -70,9 +71,9 @@ class Strict(serializers.Serializer[Any]):
         if not isinstance(data, dict) or not data.keys() <= self.names:
             raise serializers.SkipField
         found = {}
-        for name, field, check in self.plan:
+        for name, field, convert, check in self.plan:
             if name in data:
-                value = field.run_validation(data[name])
+                value = convert(data[name])
             elif field.required:
                 raise serializers.SkipField
             elif field.default is serializers.empty:
@@ -83,10 +84,10 @@ class Strict(serializers.Serializer[Any]):
         return cast(dict[str, Any], self.validate(found))
 
     @cached_property
-    def plan(self) -> list[tuple[str, Any, Callable[[Any], Any] | None]]:
-        """Each field with its `validate_…`, if it has one."""
+    def plan(self) -> list[tuple[str, Any, Callable[[Any], Any], Callable[[Any], Any] | None]]:
+        """Each field with what reads a value of it, and its `validate_…`, if it has one."""
         return [
-            (name, field, getattr(self, f"validate_{name}", None))
+            (name, field, reader_of(field), getattr(self, f"validate_{name}", None))
             for name, field in self.fields.items()
         ]
 
@@ -102,6 +103,12 @@ class Strict(serializers.Serializer[Any]):
                 code="unknown_field",
             )
         return super().to_internal_value(data)
+
+
+def reader_of(field: Any) -> Callable[[Any], Any]:
+    """The field's `run_validation`, or what is left of it where that asks for nothing more."""
+    plain = type(field).run_validation is serializers.Field.run_validation
+    return field.to_internal_value if plain and not field.validators else field.run_validation
 
 
 class QuoteRequestSerializer(Strict):
@@ -156,10 +163,10 @@ class OrderRequestSerializer(QuoteRequestSerializer):
 
     def request(self, body: Any, owner_id: int | None) -> OrderRequest:
         """The order asked for; keeps nothing of it. Raises ValidationError."""
-        return self.request_of(self.run_validation(body), owner_id)
+        return self.request_of(self.run_validation(body), owner_id, requestid.bound())
 
     @staticmethod
-    def request_of(fields: dict[str, Any], owner_id: int | None) -> OrderRequest:
+    def request_of(fields: dict[str, Any], owner_id: int | None, request_id: str) -> OrderRequest:
         return OrderRequest(
             owner_id=owner_id,
             order_type=str(fields["orderType"]),
@@ -169,6 +176,7 @@ class OrderRequestSerializer(QuoteRequestSerializer):
             slippage_bps=fields["slippage"],
             client_order_id=fields.get("clientOrderId"),
             deadline_at=fields.get("deadline"),
+            request_id=request_id,
         )
 
 
@@ -190,8 +198,9 @@ class BatchRequestSerializer(Strict):
 
     def requests(self, body: Any, owner_id: int | None) -> list[OrderRequest]:
         """The orders asked for; keeps nothing of them. Raises ValidationError."""
-        orders = self.run_validation(body)["orders"]
-        return [OrderRequestSerializer.request_of(fields, owner_id) for fields in orders]
+        orders, request_id = self.run_validation(body)["orders"], requestid.bound()
+        request_of = OrderRequestSerializer.request_of
+        return [request_of(fields, owner_id, request_id) for fields in orders]
 
 
 class OrderFilterSerializer(Strict):

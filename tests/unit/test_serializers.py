@@ -33,7 +33,8 @@ WRONG = [
     *(
         (OrderRequestSerializer, {**ORDER, **change})
         for change in (
-            {"amount": None},
+            *({name: None} for name in ("amount", "tokenIn", "orderType", "deadline")),
+            {"clientOrderId": None, "slippage": None},
             {"amount": "-1"},
             {"amount": "0"},
             {"tokenOut": "SOL"},
