@@ -92,6 +92,10 @@ class Exchange:
         """The signed transaction of the route, not sent. Raises VenueUnavailable."""
         return await self._venues[route.legs[0].venue].build(route.request, route.legs)
 
+    def build_at_once(self, route: Route) -> Swap | None:
+        """What `build` would answer, where the venue has nothing to wait for; else None."""
+        return self._venues[route.legs[0].venue].build_at_once(route.request, route.legs)
+
     async def send(self, swap: Swap) -> None:
         """Harmless to repeat. Raises VenueUnavailable when the outcome is not known, and
         OrderRejected(TX_REJECTED) for bytes no chain would take.

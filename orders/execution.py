@@ -24,7 +24,7 @@ from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
 from dex.watch import Watch
 from orders import claims, database, loop, render, requestid
 from orders.executors import EXECUTORS
-from orders.lifecycle import ClaimLost, Move, advance_with_others, failure, move_of
+from orders.lifecycle import ClaimLost, Move, Step, advance_with_others, failure, move_of
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
 from orders.once import once_per_loop
 from orders.threads import in_thread
@@ -162,23 +162,27 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
 
 
 async def submit(order: Order, exchange: Exchange) -> Swap:
-    """Route, sign, store the signature, and only then send."""
+    """Route, sign, store the signature, and only then send.
+
+    Where signing waits for nothing, the decision is stored together with the signature.
+    """
     route = await EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
-    await advance_with_others(
-        order,
-        Status.BUILDING,
-        data=render.route_json(route),
-        changes=route_columns(route),
-    )
-    swap = await exchange.build(route)
-    if await is_late(order):
-        raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, "its deadline passed before it was sent")
+    building = Step(Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
+    swap = None if order.deadline_at else exchange.build_at_once(route)
+    via = building if swap else None
+    if swap is None:
+        await advance_with_others(order, **building._asdict())
+        swap = await exchange.build(route)
+        if await is_late(order):
+            detail = "its deadline passed before it was sent"
+            raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, detail)
     await advance_with_others(
         order,
         Status.SUBMITTED,
         data={"txHash": swap.signature, "venue": swap.venue},
         changes={"tx_hash": swap.signature},
         swap=swap,
+        via=via,
     )
     await send(order, swap, exchange)
     return swap

@@ -8,7 +8,8 @@ database if `models.TRANSITIONS` does not have them.
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -40,16 +41,27 @@ KEPT = (
     "tx_hash, failure_code, failure_message"
 )
 Move = dict[str, Any]  # what `move_of` answers
+
+
+class Step(NamedTuple):
+    """A state that an order passes through in the move to another, with its event and columns."""
+
+    to: Status
+    data: dict[str, Any]
+    changes: dict[str, Any]
+
+
 # Many moves, each made or not on its own; a row for each that was made. The arrays have the orders
 # read by their keys: planned while there were none, the statement read all there were later.
 MOVING = f"""
 WITH m AS (
     SELECT * FROM jsonb_to_recordset(%(moves)s) AS m(
         id text, fence int, "from" text, "to" text, data jsonb, changes jsonb, retry_in float8,
-        signature text, swap_venue text, transaction text, last_valid bigint, rings boolean)
+        signature text, swap_venue text, transaction text, last_valid bigint, rings boolean,
+        via text, via_data jsonb)
 ), o AS (
     UPDATE orders_order o
-    SET status = m.to, seq = o.seq + 1, updated_at = now(),
+    SET status = m.to, seq = o.seq + CASE WHEN m.via IS NULL THEN 1 ELSE 2 END, updated_at = now(),
         lease_until = CASE WHEN m.to IN ({listed(IN_EXECUTION)})
             THEN now() + make_interval(secs => %(lease)s) END,
         completed_at = CASE WHEN m.to IN ({listed(TERMINAL)}) THEN now() END,
@@ -61,14 +73,16 @@ WITH m AS (
     FROM m WHERE o.id = m.id AND o.id = ANY (ARRAY(SELECT id FROM m))
         AND o.fence = m.fence AND o.status = m.from
     RETURNING o AS whole, o.id, o.fence, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature,
-        m.swap_venue, m.transaction, m.last_valid, m.rings,
+        m.swap_venue, m.transaction, m.last_valid, m.rings, m.via, m.via_data,
         CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
             to_char(o.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
         END AS data
 ), e AS (
     INSERT INTO orders_orderevent
         (order_id, seq, status, previous_status, attempt, created_at, data)
-    SELECT id, seq, "to", "from", attempt, updated_at, data FROM o
+    SELECT id, seq, "to", coalesce(via, "from"), attempt, updated_at, data FROM o
+    UNION ALL
+    SELECT id, seq - 1, via, "from", attempt, updated_at, via_data FROM o WHERE via IS NOT NULL
 ), stored AS (
     INSERT INTO orders_swap
         (signature, order_id, attempt, venue, transaction, last_valid_block_height)
@@ -134,21 +148,25 @@ def move_of(
     changes: dict[str, Any] | None = None,
     swap: Swap | None = None,
     retry_in: float | None = None,
+    via: Step | None = None,
 ) -> Move:
     """A row for `write`. Raises IllegalTransition.
 
     `changes` are further columns of the order. `swap` is stored with the move to submitted.
-    `retry_in` (seconds) goes with a move back to pending and makes it the next attempt.
+    `retry_in` (seconds) goes with a move back to pending and makes it the next attempt. `via` is
+    a move of its own, with an event of its own, that is made at the same moment before this one.
     """
-    if to not in TRANSITIONS[Status(order.status)]:
-        raise IllegalTransition(f"{order.id}: {order.status} -> {to}")
+    path = [Status(order.status), *([] if via is None else [via.to]), to]
+    if any(after not in TRANSITIONS[before] for before, after in pairwise(path)):
+        raise IllegalTransition(f"{order.id}: {' -> '.join(path)}")
     return {
         "id": order.id,
         "fence": order.fence,
         "from": order.status,
         "to": to.value,
         "data": data,
-        "changes": changes or {},
+        "changes": {**({} if via is None else via.changes), **(changes or {})},
+        **({} if via is None else {"via": via.to.value, "via_data": via.data}),
         **({} if swap is None else swap_columns(swap)),
         "retry_in": retry_in,
         # Room that nobody uses yet, or the next suspect may run.
@@ -161,19 +179,25 @@ def moved(order: Order, move: Move, written: Row) -> None:
     data = move["data"]
     if written["retry_at"]:
         data = {**data, "retryAt": written["retry_at"]}
+    for column, value in move["changes"].items():
+        setattr(order, column, value)
+    if "via" in move:
+        follow(order, move["via"], move["via_data"], written["seq"] - 1, written)
+    follow(order, move["to"], data, written["seq"], written)
+
+
+def follow(order: Order, to: str, data: dict[str, Any], seq: int, written: Row) -> None:
     event = events.Event(
         order_id=order.id,
         owner_id=order.owner_id,
-        seq=written["seq"],
-        status=move["to"],
+        seq=seq,
+        status=to,
         previous_status=order.status,
         attempt=written["attempt"],
         created_at=written["updated_at"],
         data=data,
     )
     measures.moved(event, since=order)
-    for column, value in move["changes"].items():
-        setattr(order, column, value)
     order.status, order.seq, order.attempt = event.status, event.seq, event.attempt
     order.updated_at = event.created_at
     announce(event, venue=order.venue)

@@ -108,7 +108,8 @@ class Strict(serializers.Serializer[Any]):
 def reader_of(field: Any) -> Callable[[Any], Any]:
     """The field's `run_validation`, or what is left of it where that asks for nothing more."""
     plain = type(field).run_validation is serializers.Field.run_validation
-    return field.to_internal_value if plain and not field.validators else field.run_validation
+    reader = field.to_internal_value if plain and not field.validators else field.run_validation
+    return cast(Callable[[Any], Any], reader)
 
 
 class QuoteRequestSerializer(Strict):

@@ -115,6 +115,8 @@ class StubExchange:
     `states` are the chain's answers in turn, the last one for ever; an exception is raised.
     """
 
+    at_once = False  # whether it builds without waiting
+
     def __init__(self, *states: SwapState | Exception, route: Exception | None = None) -> None:
         self.states = list(states) or [landed()]
         self.route_error = route
@@ -128,6 +130,12 @@ class StubExchange:
         return a_route(request)
 
     async def build(self, route: Route) -> Swap:
+        return self.built(route)
+
+    def build_at_once(self, route: Route) -> Swap | None:
+        return self.built(route) if self.at_once else None
+
+    def built(self, route: Route) -> Swap:
         self.calls.append("build")
         return Swap(
             venue=route.legs[0].venue,

@@ -51,6 +51,9 @@ class SimulatedVenue(Venue, ABC):
         return quote_at(simulation.market, simulation.programs[self.name], request, height)
 
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+        return self.build_at_once(request, legs)
+
+    def build_at_once(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         simulation = self.tools.simulation
         height = max(leg.quote.block_height for leg in legs)
         signature, transaction = build_transaction(

@@ -43,6 +43,10 @@ class Venue(ABC):
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         """A signed transaction for these legs, not sent. Raises VenueUnavailable."""
 
+    def build_at_once(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap | None:
+        """What `build` answers, of a venue that has nothing to wait for; None of any other."""
+        return None
+
     @abstractmethod
     async def send(self, swap: Swap) -> None:
         """Hand the transaction to the chain; sending it again is harmless.

@@ -11,6 +11,7 @@ class Blocking:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self.close = exchange.close
+        self.build_at_once = exchange.build_at_once
 
     def route(self, request: SwapRequest) -> Route:
         return loop.run(self._exchange.route(request))

@@ -81,7 +81,9 @@ def test_a_live_venue_signs_sends_and_looks_up_for_itself(
     exchange_with, request_for, exchange: Blocking
 ) -> None:
     alone = exchange_with(venues=("elsewhere",), quote_timeouts_ms={"elsewhere": 5_000})
-    swap = alone.build(alone.route(request_for()))
+    route = alone.route(request_for())
+    assert alone.build_at_once(route) is None
+    swap = alone.build(route)
 
     assert alone.status(swap).status is SwapStatus.UNKNOWN
     alone.send(swap)

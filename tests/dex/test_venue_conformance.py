@@ -61,6 +61,15 @@ def test_a_larger_order_has_the_larger_impact(
     assert Decimal("0.03") < impacts[-1] < Decimal("0.1")
 
 
+def test_what_is_built_at_once_is_what_building_answers(
+    exchange_with, request_for, name: str, curve: str
+) -> None:
+    exchange = exchange_with(curves={name: curve})
+    route = only(exchange.route(request_for()), name)
+
+    assert exchange.build_at_once(route) == exchange.build(route) is not None
+
+
 @pytest.mark.parametrize("wanted", [(1, BONK, SOL), (2**64 - 1, SOL, USDC)])
 def test_dust_and_a_drain_are_refused(
     exchange_with, request_for, name: str, curve: str, wanted: tuple[int, Token, Token]

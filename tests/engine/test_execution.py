@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -28,6 +29,12 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.usefixtures("no_orders")
+
+
+@pytest.fixture(params=[False, True], ids=["building waits", "built at once"], autouse=True)
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(StubExchange, "at_once", request.param)
+    return request.param
 
 
 def execute(order_id: str, exchange: StubExchange, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +94,9 @@ def test_the_signature_is_stored_before_the_transaction_is_sent(
     assert seen == [("submitted", exchange.sent[0].signature)]
 
 
-def test_nothing_is_sent_when_storing_the_signature_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_when_storing_the_signature_fails(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order_id = place()
     exchange = StubExchange()
     advance = lifecycle.advance_with_others
@@ -101,7 +110,26 @@ def test_nothing_is_sent_when_storing_the_signature_fails(monkeypatch: pytest.Mo
     execute(order_id, exchange, monkeypatch)
 
     assert exchange.calls == ["route", "build"]
-    assert load(order_id).status == Status.BUILDING
+    assert load(order_id).status == (Status.ROUTING if at_once else Status.BUILDING)
+
+
+def test_what_is_built_at_once_is_stored_with_the_decision(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    parameters = lifecycle.parameters
+
+    def seen(moves: Any) -> Any:
+        written.extend(move["to"] for move in moves)
+        return parameters(moves)
+
+    monkeypatch.setattr(lifecycle, "parameters", seen)
+    order_id, with_deadline = place(), place(deadline_at=datetime.now(UTC) + timedelta(hours=1))
+    for each in (order_id, with_deadline):
+        execute(each, StubExchange(), monkeypatch)
+
+    apart = ["building", "submitted", "confirmed"]
+    assert written == [*(apart[1:] if at_once else apart), *apart]
 
 
 @pytest.mark.parametrize(
@@ -234,20 +262,25 @@ def test_taking_over_an_unsigned_order_quotes_again(monkeypatch: pytest.MonkeyPa
     assert load(order.id).attempt == 1
 
 
-def test_a_worker_that_lost_its_claim_writes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_lost_its_claim_writes_nothing_more(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order_id = place()
     exchange = StubExchange()
+    step = "route" if at_once else "build"
+    original = getattr(exchange, step)
 
-    async def slow_build(route: Any) -> Any:
+    async def slow(what: Any) -> Any:
         end_lease(order_id)
         assert await claims.claim(order_id) is not None  # another worker took over meanwhile
-        return await StubExchange().build(route)
+        return await original(what)
 
-    monkeypatch.setattr(exchange, "build", slow_build)
+    monkeypatch.setattr(exchange, step, slow)
     execute(order_id, exchange, monkeypatch)
 
     assert exchange.sent == []
-    assert statuses(order_id) == ["pending", "routing", "building", "routing"]
+    decided = [] if at_once else ["building"]
+    assert statuses(order_id) == ["pending", "routing", *decided, "routing"]
 
 
 def test_a_long_wait_renews_the_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

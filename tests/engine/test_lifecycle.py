@@ -217,6 +217,49 @@ def test_a_move_that_the_database_refuses_takes_no_other_with_it() -> None:
     assert [load(order.id).status for order in (sound, bad)] == ["building", "routing"]
 
 
+def test_a_move_by_way_of_another_state_is_both_moves() -> None:
+    order = order_in(Status.ROUTING)
+    by_building = lifecycle.Step(Status.BUILDING, data={"a": 1}, changes={"venue": "meteora"})
+    swap = a_swap(order)
+
+    lifecycle.advance(
+        order,
+        Status.SUBMITTED,
+        data={"b": 2},
+        changes={"tx_hash": swap.signature},
+        swap=swap,
+        via=by_building,
+    )
+
+    found = queries.events_after(order.id, None, 2)
+    assert [(event.seq, event.previous_status, event.status, event.data) for event in found] == [
+        (3, "routing", "building", {"a": 1}),
+        (4, "building", "submitted", {"b": 2}),
+    ]
+    stored = load(order.id)
+    assert (stored.seq, stored.status, stored.venue) == (4, "submitted", "meteora")
+    assert (order.seq, order.status, order.venue) == (4, "submitted", "meteora")
+    assert Swap.objects.get(order=order.id).state == Swap.State.LIVE
+
+
+@pytest.mark.parametrize(
+    ("by", "to"), [(Status.SUBMITTED, Status.CONFIRMED), (Status.BUILDING, Status.CONFIRMED)]
+)
+def test_both_moves_have_to_be_legal(by: Status, to: Status) -> None:
+    order = order_in(Status.ROUTING)
+
+    with pytest.raises(lifecycle.IllegalTransition, match=f"routing -> {by} -> {to}"):
+        lifecycle.advance(order, to, data={}, via=lifecycle.Step(by, {}, {}))
+
+
+def test_the_database_refuses_an_illegal_move_by_way_of_another() -> None:
+    order = order_in(Status.ROUTING)
+    move = {**a_move(order), "to": "submitted", "via": "pending", "via_data": {}}
+
+    assert isinstance(loop.run(lifecycle.write([move]))[0], psycopg.errors.CheckViolation)
+    assert load(order.id).events.count() == 2
+
+
 def test_a_move_changes_the_columns_it_names_and_no_other() -> None:
     order = order_in(Status.ROUTING)
     lifecycle.advance(

@@ -36,7 +36,7 @@ POINTS = {
     "stored": "web: after COMMIT, before doorbell and hint",
     "before-hint": "web: after COMMIT and doorbell, before the hint",
     "claimed": "after the claim (the move to routing), before anything else",
-    "built": "after the COMMIT of building",
+    "built": "after the COMMIT of building, where building waits for something",
     "signed": "signed, before the COMMIT of submitted",
     "submitting": "during the COMMIT of submitted: sent to PostgreSQL, answer never read",
     "submitted": "after the COMMIT of submitted, before sending",
@@ -56,13 +56,19 @@ _task = ContextVar("task", default="")  # the id of the order that its message n
 
 def reach(point: str, client_order_id: str | None) -> None:
     """The order is at this point; die or stop if it says so."""
-    kind, _, rest = (client_order_id or "").partition(".")
-    if kind not in {"crash", "poison", "freeze"} or rest.partition(".")[0] != point:
+    if point_of(client_order_id) != point:
         return
+    kind = (client_order_id or "").partition(".")[0]
     if kind == "freeze":
         freeze(client_order_id or "")
     elif kind == "poison" or first_time(FAULTS_DIR / f"{client_order_id}.crashed"):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def point_of(client_order_id: str | None) -> str:
+    """Where the order wants to die or stop; empty where it does not."""
+    kind, _, rest = (client_order_id or "").partition(".")
+    return rest.partition(".")[0] if kind in {"crash", "poison", "freeze"} else ""
 
 
 def freeze(client_order_id: str) -> None:
@@ -140,6 +146,7 @@ def wrap_doorbell() -> None:
 def wrap_worker() -> None:
     from celery.worker.request import Request  # noqa: PLC0415
 
+    from dex.exchange import Exchange  # noqa: PLC0415
     from dex.types import SwapStatus  # noqa: PLC0415
     from orders import claims, execution, lifecycle  # noqa: PLC0415
 
@@ -157,6 +164,11 @@ def wrap_worker() -> None:
         _last[_task.get()] = name
         reach("claimed", name)
         return order
+
+    @around(Exchange, "build_at_once")
+    def build_at_once(original: Any, exchange: Any, route: Any) -> Any:
+        name = _names.get(route.request.order_id, "")
+        return None if point_of(name) == "built" else original(exchange, route)
 
     @around(execution, "advance_with_others")
     async def advance(original: Any, order: Any, to: str, **rest: Any) -> None:
