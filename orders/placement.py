@@ -17,7 +17,7 @@ from orders.models import Order, Status, new_suffix
 from orders.once import once_per_loop
 from orders.threads import in_thread
 
-PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0010
+PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # migration 0019
 log = structlog.get_logger(__name__)
 
 SUFFIX = len("ord_0123456789012_")  # where it begins in an order id
