@@ -4,7 +4,7 @@ A doorbell is best effort. The promise that a client sees every event rests on t
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -136,12 +136,15 @@ class Doorbell:
 
 
 async def send(events: Sequence[Event], connection: Any) -> None:
-    """Ring for each, in order. Raises redis.RedisError."""
-    messages: list[bytes | str] = []
+    """Ring for each, in order, with one message to each group. Raises redis.RedisError."""
+    frames = defaultdict(list)
     for event in events:
         frame = event.frame(replayed=False)
         for group in groups_of(event):
-            messages += message(group, {"type": "order.event", "group": group, "frame": frame})
+            frames[group].append(frame)
+    messages: list[bytes | str] = []
+    for group, some in frames.items():
+        messages += message(group, {"type": "order.events", "group": group, "frames": some})
     try:
         await call(connection, "EVAL", PUBLISH, 0, *messages)
     except redis.ConnectionError:  # Redis has restarted; heard twice is heard once

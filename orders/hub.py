@@ -76,8 +76,9 @@ class Hub:
         while True:
             try:
                 message = await self._layer.receive(channel)
-                bell = heard(message["group"], message["frame"])
-                (self._ring if of_one_order(bell.group) else self._in_order.ring)(bell)
+                ring = self._ring if of_one_order(message["group"]) else self._in_order.ring
+                for frame in message["frames"]:
+                    ring(heard(message["group"], frame))
             except Exception as error:  # a message that is not ours must not end the listening
                 log.warning("hub.message_dropped", error=repr(error))
                 await asyncio.sleep(0.1)

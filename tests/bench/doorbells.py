@@ -2,7 +2,7 @@
 
 A process of its own listens to all that Redis publishes, so that the client which measures does
 not wait for it. It reads no library's format: a doorbell is a message with an order's id and a
-`seq` in it, in JSON or MessagePack.
+`seq` next to it, in JSON or MessagePack, once or more.
 """
 
 import re
@@ -18,16 +18,15 @@ import redis
 
 Published = dict[tuple[str, int], float]
 
-ORDER = re.compile(rb"ord_\d{13}_[a-z0-9]{10}")
-SEQ = re.compile(rb'seq(?:":\s?(\d+)|([\x01-\x7f]))')
+EVENT = re.compile(rb'(ord_\d{13}_[a-z0-9]{10})["\xa3,\s]*seq(?:":\s?(\d+)|([\x01-\x7f]))')
 
 
-def event_of(message: bytes) -> tuple[str, int] | None:
-    """The order's id and the seq of a doorbell; None when it is none."""
-    order, seq = ORDER.search(message), SEQ.search(message)
-    if order is None or seq is None:
-        return None
-    return order[0].decode(), int(seq[1]) if seq[1] else seq[2][0]
+def events_of(message: bytes) -> list[tuple[str, int]]:
+    """The order's id and the seq of each event that a doorbell rings for."""
+    return [
+        (found[1].decode(), int(found[2]) if found[2] else found[3][0])
+        for found in EVENT.finditer(message)
+    ]
 
 
 def listen(redis_url: str, file: Path) -> None:
@@ -45,7 +44,7 @@ def listen(redis_url: str, file: Path) -> None:
     finally:
         first: Published = {}
         for at, data in heard:
-            if event := event_of(data):
+            for event in events_of(data):
                 first.setdefault(event, at)
         file.write_text("".join(f"{name} {seq} {at!r}\n" for (name, seq), at in first.items()))
 

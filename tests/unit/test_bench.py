@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from tests.bench.doorbells import event_of
+from tests.bench.doorbells import events_of
 from tests.bench.figures import Figure, Figures, medians, percentile, shown
 from tests.bench.load import is_complete
 from tests.bench.sockets import client_frame, first_frame
@@ -109,10 +109,13 @@ def test_a_clients_frame_is_masked(payload: bytes) -> None:
 
 
 def test_a_doorbell_is_read_in_either_format() -> None:
-    in_json = json.dumps({"frame": {"orderId": ORDER_ID, "seq": 12}}).encode()
-    in_message_pack = b"\x82\xa7orderId\xbc" + ORDER_ID.encode() + b"\xa3seq\x0c"
-    assert event_of(in_json) == event_of(in_message_pack) == (ORDER_ID, 12)
-    assert event_of(b'{"celery": 1}') is None
+    in_json = json.dumps({"frames": [{"orderId": ORDER_ID, "seq": seq} for seq in (3, 12)]})
+    in_message_pack = b"".join(
+        b"\x82\xa7orderId\xbc" + ORDER_ID.encode() + b"\xa3seq" + bytes([seq]) for seq in (3, 12)
+    )
+    expected = [(ORDER_ID, 3), (ORDER_ID, 12)]
+    assert events_of(in_json.encode()) == events_of(in_message_pack) == expected
+    assert events_of(b'{"celery": 1}') == events_of(f'"order.{ORDER_ID}"'.encode()) == []
 
 
 @pytest.mark.parametrize(
