@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,33 +37,39 @@ def of_one_order(group: str) -> bool:
 
 
 class Inbox:
-    """Of one socket. Of each followed order it keeps the newest bell: the rows have the rest.
+    """Of one socket. Of each followed order it keeps the newest bell and those it directly follows:
+    the rows have the rest.
 
     What is heard through an owner's group is kept one by one, and dropped past INBOX_SIZE.
     """
 
     def __init__(self) -> None:
-        self._bells: dict[tuple[str, str, int], Bell] = {}
+        self._bells: dict[tuple[str, str, int], deque[Bell]] = {}
         self._rung = asyncio.Event()
 
     def ring(self, bell: Bell) -> None:
         if of_one_order(bell.group):
-            key = bell.group, bell.order_id, 0
-            waiting = self._bells.get(key)
-            if waiting is not None and waiting.seq >= bell.seq:
+            waiting = self._bells.setdefault((bell.group, bell.order_id, 0), deque())
+            if waiting and bell.seq <= waiting[-1].seq:
                 return
+            if waiting and bell.seq != waiting[-1].seq + 1:
+                waiting.clear()
+            waiting.append(bell)
         elif len(self._bells) >= INBOX_SIZE:
             return
         else:
-            key = bell.group, bell.order_id, bell.seq
-        self._bells[key] = bell
+            self._bells[bell.group, bell.order_id, bell.seq] = deque([bell])
         self._rung.set()
 
     async def get(self) -> Bell:
         while not self._bells:
             self._rung.clear()
             await self._rung.wait()
-        return self._bells.pop(next(iter(self._bells)))
+        key, waiting = next(iter(self._bells.items()))
+        bell = waiting.popleft()
+        if not waiting:
+            del self._bells[key]
+        return bell
 
 
 class InOrder:

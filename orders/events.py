@@ -37,10 +37,14 @@ EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 rung = Counter({"published": 0, "failed": 0, "dropped": 0})
 
 
-@lru_cache(maxsize=256)  # orders that came together have the same, and each shows it twice
 def iso(moment: datetime) -> str:
     """UTC with milliseconds: 2025-11-08T10:30:00.000Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _iso_of_utc(moment.astimezone(UTC))
+
+
+@lru_cache(maxsize=256)  # orders that came together have the same, and each shows it twice
+def _iso_of_utc(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds(moment: datetime) -> int:
@@ -91,7 +95,7 @@ def groups_of(event: Event) -> list[str]:
 
 
 def publish(event: Event) -> None:
-    """Ring at the order's group and its owner's; returns at once and never fails."""
+    """Ring for the event at its groups; returns at once and never fails."""
     loop.soon(lambda: _doorbell().ring(event))
 
 

@@ -20,7 +20,7 @@ class Status(models.TextChoices):
 
     PENDING = "pending", "pending"  # stored, or waiting for a retry; a worker's claim moves it on
     ROUTING = "routing", "routing"  # claimed; its worker asks the venues
-    BUILDING = "building", "building"  # routed; its worker signs the transaction
+    BUILDING = "building", "building"  # routed; signed where that waits for nothing
     SUBMITTED = "submitted", "submitted"  # signature stored; the chain decides
     CONFIRMED = "confirmed", "confirmed"  # landed; final
     FAILED = "failed", "failed"  # no attempt left or none can succeed; final

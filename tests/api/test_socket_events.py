@@ -12,7 +12,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.test import Client
 
 from dex.errors import OrderRejected
-from orders import database, events, execution, lifecycle
+from orders import database, events, execution, lifecycle, queries
 from orders.models import Status
 from tests import factories
 from tests.api.sockets import FINISHED, FRAME_MEMBERS, PATIENCE, Socket, seqs
@@ -94,6 +94,28 @@ async def test_live_events_follow_the_stored_ones_without_gap_or_repeat(connect:
     assert [frame["replayed"] for frame in stored + live] == [True] + [False] * 4
     assert [frame["status"] for frame in stored + live] == FINISHED
     assert await socket.close_code() == 1000
+
+
+async def test_live_events_are_not_read_from_the_rows(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = await place()
+    socket = await connect(f"?orderId={order_id}")
+    await socket.hello()
+    await socket.events(1)
+    reads: list[int] = []
+
+    def read(order_id: str, owner_id: int | None, after: int) -> list[events.Event]:
+        reads.append(after)
+        return []
+
+    monkeypatch.setattr(queries, "events_after", read)
+    monkeypatch.setattr(queries, "newest_seqs", lambda order_ids: {})
+
+    await execute(order_id)
+
+    assert seqs(await socket.events(4)) == [2, 3, 4, 5]
+    assert reads == []
 
 
 async def test_live_events_carry_what_the_stored_ones_will(connect: Connect) -> None:

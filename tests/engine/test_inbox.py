@@ -28,6 +28,22 @@ async def test_of_one_order_the_newest_bell_is_kept() -> None:
     assert (await inbox.get()).seq == 4
 
 
+async def test_what_directly_follows_is_heard_one_by_one() -> None:
+    inbox = Inbox()
+    rung = {1: [2, 3], 2: [2, 3, 3, 2, 4], 3: [2, 3, 5, 6]}
+    for order, seqs in rung.items():
+        for seq in seqs:
+            inbox.ring(Bell(order_group(f"ord_{order}"), f"ord_{order}", seq))
+
+    heard = [await inbox.get() for _ in range(7)]
+
+    assert [(bell.order_id, bell.seq) for bell in heard] == [
+        *(("ord_1", seq) for seq in (2, 3)),
+        *(("ord_2", seq) for seq in (2, 3, 4)),
+        *(("ord_3", seq) for seq in (5, 6)),
+    ]
+
+
 async def test_what_an_owner_hears_is_kept_one_by_one_up_to_a_bound() -> None:
     inbox = Inbox()
     for seq in range(INBOX_SIZE + 10):
