@@ -168,6 +168,7 @@ async def submit(order: Order, exchange: Exchange) -> Swap:
     """
     route = await EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
     building = Step(Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
+    # Before an order with a deadline is submitted, the clock is asked, which is a wait.
     swap = None if order.deadline_at else exchange.build_at_once(route)
     via = building if swap else None
     if swap is None:
