@@ -77,7 +77,7 @@ class Hub:
             try:
                 message = await self._layer.receive(channel)
                 ring = self._ring if of_one_order(message["group"]) else self._in_order.ring
-                for frame in message.get("frames", ()):  # another release may have sent it
+                for frame in message.get("frames", ()):  # those of another release have none
                     ring(heard(message["group"], frame))
             except Exception as error:  # a message that is not ours must not end the listening
                 log.warning("hub.message_dropped", error=repr(error))

@@ -187,6 +187,7 @@ def moved(order: Order, move: Move, written: Row) -> None:
 
 
 def follow(order: Order, to: str, data: dict[str, Any], seq: int, written: Row) -> None:
+    """One event of a stored move: counted, logged and rung for."""
     event = events.Event(
         order_id=order.id,
         owner_id=order.owner_id,

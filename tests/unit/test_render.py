@@ -3,15 +3,26 @@
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from dex import tokens
 from dex.types import Leg, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
 from orders import render
+from orders.events import iso
 from orders.models import FailureCode, Order
 
 U64_MAX = 2**64 - 1
+
+
+def test_both_hours_of_a_clock_that_is_set_back_are_told_apart() -> None:
+    summer = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    winter = summer.replace(fold=1)
+
+    assert summer == winter  # to Python, and to a cache
+    assert iso(summer) == "2026-10-25T00:30:00.000Z"
+    assert iso(winter) == "2026-10-25T01:30:00.000Z"
 
 
 def an_order(**changes: Any) -> Order:
