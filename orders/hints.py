@@ -44,8 +44,12 @@ def send_soon(order_ids: Sequence[str]) -> None:
 
     Whoever answers a client does not wait for Redis.
     """
+    backlog, room = _publisher()
+    if room.is_full():  # the thread would do no more, and waking it costs more than the rest
+        log.debug("hint.left_out", orders=order_ids)
+        return
     try:
-        _backlog().put_nowait(order_ids)
+        backlog.put_nowait(order_ids)
     except queue.Full:
         log.debug("hint.left_out", orders=order_ids)
 
@@ -69,25 +73,44 @@ def _broker() -> redis.Redis:
     )
 
 
+class Room:
+    """How many more hints Redis can use, as the publishing thread has found and counts on."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._looked_at = -LOOK_SECONDS
+
+    def is_full(self) -> bool:
+        return self._left == 0 and self._is_known()
+
+    def take(self, wanted: int) -> int:
+        """So many of them are about to be sent."""
+        if not self._is_known():
+            self._left, self._looked_at = _lacking(), time.monotonic()
+        taken = min(wanted, self._left)
+        self._left -= taken
+        return taken
+
+    def _is_known(self) -> bool:
+        return time.monotonic() - self._looked_at < LOOK_SECONDS
+
+
 @once
-def _backlog() -> queue.Queue[Sequence[str]]:
+def _publisher() -> tuple[queue.Queue[Sequence[str]], Room]:
     backlog: queue.Queue[Sequence[str]] = queue.Queue(BACKLOG)
-    threading.Thread(target=_publish, args=(backlog,), name="hints", daemon=True).start()
-    return backlog
+    room = Room()
+    threading.Thread(target=_publish, args=(backlog, room), name="hints", daemon=True).start()
+    return backlog, room
 
 
-def _publish(backlog: queue.Queue[Sequence[str]]) -> None:
-    lacking, looked_at = 0, -LOOK_SECONDS
+def _publish(backlog: queue.Queue[Sequence[str]], room: Room) -> None:
     while True:
         order_ids = backlog.get()
-        if time.monotonic() - looked_at >= LOOK_SECONDS:
-            lacking, looked_at = _lacking(), time.monotonic()
-        hinted, left_out = order_ids[:lacking], order_ids[lacking:]
-        lacking -= len(hinted)
-        for order_id in hinted:
+        hinted = room.take(len(order_ids))
+        for order_id in order_ids[:hinted]:
             send(order_id)
-        if left_out:
-            log.debug("hint.left_out", orders=left_out)
+        if hinted < len(order_ids):
+            log.debug("hint.left_out", orders=order_ids[hinted:])
 
 
 def _lacking() -> int:

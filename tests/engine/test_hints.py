@@ -2,7 +2,7 @@
 
 import itertools
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ def publish(*commits: int) -> None:
     for orders in commits:
         backlog.put([f"ord_{number}" for number in itertools.islice(numbers, orders)])
     with pytest.raises(queue.Empty):
-        hints._publish(backlog)
+        hints._publish(backlog, hints.Room())
 
 
 @pytest.fixture
@@ -97,6 +97,24 @@ def test_redis_is_not_asked_for_each_hint(
 
     assert sent == ["ord_0", "ord_1", "ord_2"]
     assert list(answers) == [1]
+
+
+def test_the_thread_is_not_woken_while_redis_holds_enough(
+    redis_holds: Callable[..., Iterator[int]], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.QUEUE_CONCURRENCY = 3
+    backlog: queue.Queue[Sequence[str]] = queue.Queue()
+    room = hints.Room()
+    monkeypatch.setattr(hints, "_publisher", lambda: (backlog, room))
+    redis_holds(1)
+
+    hints.send_soon(["before anybody looked"])
+    assert room.take(2) == 2  # as the thread does: Redis holds three now
+    hints.send_soon(["left to the dispatcher"])
+    monkeypatch.setattr(hints, "LOOK_SECONDS", 0.0)
+    hints.send_soon(["when that is long ago"])
+
+    assert list(backlog.queue) == [["before anybody looked"], ["when that is long ago"]]
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError("refused"), OSError("unreachable")])
