@@ -6,7 +6,7 @@ BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
 .PHONY: help demo test test-fleet test-browser screenshots faults faults-long backlog scale figures quote up load \
-	bench bench-quick check format watch newman contract transcript
+	bench bench-quick bench-beside check format watch newman contract transcript
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ bench: .venv/installed ## rates, delays, CPU and memory, three times each; ARGS=
 
 bench-quick: .venv/installed ## the same in small doses, without start-up, orders in flight and tables
 	@$(BIN)/python -m tests.bench --quick $(ARGS)
+
+bench-beside: .venv/installed ## by turns with a lean engine in Node: the ratios; ARGS="--profile fast --rounds 5"
+	@$(BIN)/python -m tests.bench.beside $(ARGS)
 
 check: .venv/installed ## lint, types, import contracts, migrations, production settings, OpenAPI
 	$(BIN)/ruff check

@@ -1,11 +1,13 @@
 """The bench's own arithmetic, and what it reads on the wire."""
 
+import argparse
 import json
 from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
 
+from tests.bench.beside import Side, positive, ratios, table
 from tests.bench.doorbells import events_of
 from tests.bench.figures import Figure, Figures, medians, percentile, shown
 from tests.bench.load import is_complete
@@ -132,3 +134,23 @@ def test_a_doorbell_is_read_in_either_format() -> None:
 )
 def test_a_process_is_known_by_its_command(command: str, name: str) -> None:
     assert role(command) == name
+
+
+def test_a_ratio_is_of_two_runs_that_took_turns() -> None:
+    """Not of the medians: the machine was slower in the second round, for both."""
+    ours, other = Side(*[None] * 5), Side(*[None] * 5)  # type: ignore[arg-type]
+    for side, runs in ((ours, (300.0, 100.0, 90.0)), (other, (600.0, 100.0, 180.0))):
+        for run in runs:
+            side.add("POST, 1 at once", run, "orders/s")
+
+    assert ratios(ours.found["POST, 1 at once"], other.found["POST, 1 at once"]) == [0.5, 1.0, 0.5]
+    console = Console(width=120)
+    with console.capture() as shown_there:
+        console.print(table(ours, other))
+    assert "0.500  0.500-1.00" in shown_there.get()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many"])
+def test_rounds_are_a_number_from_one_on(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="a whole number from 1 on"):
+        positive(text)
