@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from dex.router import Router
@@ -96,11 +97,11 @@ class Exchange:
         """What `build` would answer, where the venue has nothing to wait for; else None."""
         return self._venues[route.legs[0].venue].build_at_once(route.request, route.legs)
 
-    async def send(self, swap: Swap) -> None:
-        """Harmless to repeat. Raises VenueUnavailable when the outcome is not known, and
-        OrderRejected(TX_REJECTED) for bytes no chain would take.
+    async def send(self, swap: Swap, *, before: datetime | None = None) -> None:
+        """Harmless to repeat. Raises VenueUnavailable when the outcome is not known or `before`
+        has come, and OrderRejected(TX_REJECTED) for bytes no chain would take.
         """
-        await self._venue_of(swap).send(swap)
+        await self._venue_of(swap).send(swap, before=before)
 
     async def status(self, swap: Swap) -> SwapState:
         """Raises VenueUnavailable."""

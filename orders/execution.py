@@ -168,23 +168,25 @@ async def submit(order: Order, exchange: Exchange) -> Swap:
     """
     route = await EXECUTORS[order.order_type].choose_route(swap_request(order), exchange)
     building = Step(Status.BUILDING, data=render.route_json(route), changes=route_columns(route))
-    # Before an order with a deadline is submitted, the clock is asked, which is a wait.
-    swap = None if order.deadline_at else exchange.build_at_once(route)
+    swap = exchange.build_at_once(route)
     via = building if swap else None
     if swap is None:
         await advance_with_others(order, **building._asdict())
         swap = await exchange.build(route)
+    try:
+        await advance_with_others(
+            order,
+            Status.SUBMITTED,
+            data={"txHash": swap.signature, "venue": swap.venue},
+            changes={"tx_hash": swap.signature},
+            swap=swap,
+            via=via,
+        )
+    except ClaimLost:
         if await is_late(order):
             detail = "its deadline passed before it was sent"
-            raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, detail)
-    await advance_with_others(
-        order,
-        Status.SUBMITTED,
-        data={"txHash": swap.signature, "venue": swap.venue},
-        changes={"tx_hash": swap.signature},
-        swap=swap,
-        via=via,
-    )
+            raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, detail) from None
+        raise
     await send(order, swap, exchange)
     return swap
 
@@ -195,9 +197,12 @@ async def is_late(order: Order) -> bool:
 
 
 async def send(order: Order, swap: Swap, exchange: Exchange) -> None:
-    """Hand the bytes over. Whether they arrived is only ever learned from the chain's status."""
+    """Hand the bytes over, if the order's deadline has not passed.
+
+    Whether they arrived is only ever learned from the chain's status.
+    """
     try:
-        await exchange.send(swap)
+        await exchange.send(swap, before=order.deadline_at)
     except VenueUnavailable as error:
         log.warning("send.unanswered", order_id=order.id, tx_hash=swap.signature, error=str(error))
 

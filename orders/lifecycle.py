@@ -72,6 +72,7 @@ WITH m AS (
         ({KEPT}) = (SELECT {KEPT} FROM jsonb_populate_record(o, m.changes))
     FROM m WHERE o.id = m.id AND o.id = ANY (ARRAY(SELECT id FROM m))
         AND o.fence = m.fence AND o.status = m.from
+        AND (m.to <> 'submitted' OR coalesce(clock_timestamp() < o.deadline_at, true))
     RETURNING o AS whole, o.id, o.fence, o.seq, o.attempt, o.updated_at, m.from, m.to, m.signature,
         m.swap_venue, m.transaction, m.last_valid, m.rings, m.via, m.via_data,
         CASE WHEN m.retry_in IS NULL THEN m.data ELSE m.data || jsonb_build_object('retryAt',
@@ -111,7 +112,10 @@ class IllegalTransition(Exception):
 
 
 class ClaimLost(Exception):
-    """Another worker holds the order, or it has moved on. Stop, and write nothing more."""
+    """Another worker holds the order, or it has moved on. Stop, and write nothing more.
+
+    Or it was to be submitted, and its deadline has passed.
+    """
 
 
 def advance(order: Order, to: Status, **what: Any) -> None:

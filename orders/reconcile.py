@@ -105,6 +105,16 @@ WHERE state = 'pending' AND (o.status = 'submitted' AND tx_hash = signature) IS 
 """,
 )
 
+SENT_IN_TIME = Invariant(
+    "sent-in-time",
+    "nothing is sent to a venue at its order's deadline or later",
+    """
+SELECT order_id, concat(left(signature, 16), ' was sent ',
+    round(extract(epoch FROM sent_at - deadline_at) * 1000), ' ms after the deadline') AS what
+FROM chain.transaction JOIN orders_order o ON o.id = order_id WHERE sent_at >= deadline_at
+""",
+)
+
 GAPLESS_EVENTS = Invariant(
     "gapless-events",
     "events of an order are 1 to its seq, each once",
@@ -254,7 +264,7 @@ WHERE coalesce(tallied, 0) <> coalesce(counted, 0)
 """,
 )
 
-CHAIN = (ONE_LANDED, LANDED_IS_CONFIRMED, MAY_LAND_IS_SUBMITTED)
+CHAIN = (ONE_LANDED, LANDED_IS_CONFIRMED, MAY_LAND_IS_SUBMITTED, SENT_IN_TIME)
 ENGINE = (
     GAPLESS_EVENTS,
     LEGAL_MOVES,

@@ -1,5 +1,6 @@
 """Orders in any state, made as the engine makes them."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -122,6 +123,7 @@ class StubExchange:
         self.route_error = route
         self.calls: list[str] = []
         self.sent: list[Swap] = []
+        self.sent_before: list[datetime | None] = []
 
     async def route(self, request: SwapRequest) -> Route:
         self.calls.append("route")
@@ -144,9 +146,10 @@ class StubExchange:
             last_valid_block_height=1_000,
         )
 
-    async def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> None:
         self.calls.append("send")
         self.sent.append(swap)
+        self.sent_before.append(before)
 
     def watch(self, swap: Swap) -> "StubWatch":
         return StubWatch(self, swap)

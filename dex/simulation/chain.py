@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from dex.types import Fill, Swap, SwapState, SwapStatus
 
 SCHEMA_SQL = Path(__file__).with_name("chain.sql")
 MIN_VALIDITY_BLOCKS = 30
+# What was not recorded, and why, by the code that RECORD answers.
+TOO_LATE = {
+    "TX_EXPIRED": "blockhash not found",
+    "DEADLINE_EXCEEDED": "not sent: the deadline had passed",
+}
 
 _EXPIRED = {"expired_code": EXPIRED.error_code, "expired_error": EXPIRED.error}
 
@@ -53,30 +59,27 @@ class SimulatedChain:
         """Last block that takes a transaction with the blockhash of block `height`."""
         return height + self._validity
 
-    async def send(self, raw: bytes) -> None:
-        """Record a signed transaction; the same one again changes nothing.
+    async def send(self, raw: bytes, *, before: datetime | None = None) -> None:
+        """Record a signed transaction, if `before` has not come; the same again changes nothing.
 
         Those that are sent while others are recorded are recorded together.
 
         Raises OrderRejected(TX_REJECTED) for bytes the chain would never take, and
-        VenueUnavailable(TX_EXPIRED) when the blockhash is not current: it may have been recorded
-        before, status() tells.
+        VenueUnavailable when it is too late, by `before` (DEADLINE_EXCEEDED) or by its blockhash
+        (TX_EXPIRED): it may have been recorded earlier, status() tells.
         """
-        await self._sends(raw)
+        await self._sends((raw, before))
 
-    async def _record(self, raws: Sequence[bytes]) -> list[DexError | None]:
-        read = [self._read(raw) for raw in raws]
-        sound = [one for one in read if not isinstance(one, DexError)]
-        rows = [self._row(transaction, height) for transaction, height in sound]
-        current = {
-            signature
-            for signature, current in await self._database.send(
-                RECORD, {"sent": Jsonb(rows), **_EXPIRED}
-            )
-            if current
-        }
+    async def _record(self, sent: Sequence[tuple[bytes, datetime | None]]) -> list[DexError | None]:
+        read = [self._read(raw) for raw, _ in sent]
+        rows = [
+            {**self._row(*one), "before": before and before.isoformat()}
+            for one, (_, before) in zip(read, sent, strict=True)
+            if not isinstance(one, DexError)
+        ]
+        refusals = dict(await self._database.send(RECORD, {"sent": Jsonb(rows), **_EXPIRED}))
         return [
-            one if isinstance(one, DexError) else self._reply(one[0], one[0].signature in current)
+            one if isinstance(one, DexError) else self._reply(one[0], refusals[one[0].signature])
             for one in read
         ]
 
@@ -128,9 +131,9 @@ class SimulatedChain:
             "error": outcome.error,
         }
 
-    def _reply(self, transaction: DecodedTransaction, current: bool) -> VenueUnavailable | None:
-        if not current:
-            return VenueUnavailable("TX_EXPIRED", "blockhash not found")
+    def _reply(self, transaction: DecodedTransaction, refusal: str) -> VenueUnavailable | None:
+        if refusal:
+            return VenueUnavailable(refusal, TOO_LATE[refusal])
         if self._rules.loses_reply(transaction):
             return VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
         return None

@@ -9,14 +9,15 @@ clock AS MATERIALIZED (
     SELECT now, floor(extract(epoch FROM now) * 1000)::bigint / {BLOCK_MS} AS height FROM clock
 )"""
 
-# Inserts each while its blockhash is current; answers whether it is, or the signature is known
-# already. A quote may be one block ahead where the clocks drift apart between two readings. In the
-# order of their signatures: two that send the same at once do not wait for each other in a circle.
+# Inserts each while its blockhash is current and its sender's `before` has not come; answers, for
+# each that is too late and not known already, the code of the reason. A quote may be one block
+# ahead where the clocks drift apart between two readings. In the order of their signatures: two
+# that send the same at once do not wait for each other in a circle.
 RECORD = f"""
 WITH {_CLOCK}, sent AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(sent)s) AS s(
         signature text, order_id text, attempt int, venue text, amount_in numeric,
-        first_height bigint, last_height bigint, latency_ms float8,
+        first_height bigint, last_height bigint, latency_ms float8, before timestamptz,
         outcome text, amount_out numeric, error_code text, error text)
 ), fate AS (
     SELECT sent.*, now, lands_at, expires_at,
@@ -25,7 +26,7 @@ WITH {_CLOCK}, sent AS MATERIALIZED (
     FROM block, sent,
          LATERAL (SELECT now + latency_ms * interval '1 millisecond' AS lands_at,
                          to_timestamp((last_height + 1) * {BLOCK_MS} / 1000.0) AS expires_at) t
-    WHERE height BETWEEN first_height - 1 AND last_height
+    WHERE height BETWEEN first_height - 1 AND last_height AND coalesce(now < before, true)
 ), recorded AS (
     INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
                                    sent_at, outcome, settles_at, outcome_amount_out,
@@ -42,10 +43,12 @@ WITH {_CLOCK}, sent AS MATERIALIZED (
     FROM fate ORDER BY signature
     ON CONFLICT (signature) DO NOTHING
 )
-SELECT signature, signature IN (SELECT signature FROM fate) OR signature IN (
-    SELECT signature FROM chain.transaction
-    WHERE signature = ANY (ARRAY(SELECT signature FROM sent)))
-FROM sent
+SELECT signature, CASE
+    WHEN signature IN (SELECT signature FROM fate) OR signature IN (
+        SELECT signature FROM chain.transaction
+        WHERE signature = ANY (ARRAY(SELECT signature FROM sent)))
+    THEN '' WHEN before <= now THEN 'DEADLINE_EXCEEDED' ELSE 'TX_EXPIRED' END
+FROM block, sent
 """
 
 # Settles what is due and answers a row for each signature, in order: the height, then the
@@ -73,9 +76,9 @@ ORDER BY n
 BURY = """
 WITH buried AS (
     INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
-                                   outcome, settles_at, error_code, error)
+                                   sent_at, outcome, settles_at, error_code, error)
     VALUES (%(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'expired', %(amount_in)s,
-            'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
+            NULL, 'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
     ON CONFLICT (signature) DO NOTHING
     RETURNING signature
 )

@@ -3,6 +3,7 @@
 from abc import ABC
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from solders.pubkey import Pubkey
@@ -70,8 +71,8 @@ class SimulatedVenue(Venue, ABC):
             last_valid_block_height=simulation.chain.last_valid_height(height),
         )
 
-    async def send(self, swap: Swap) -> None:
-        await self.tools.simulation.chain.send(swap.transaction)
+    async def send(self, swap: Swap, *, before: datetime | None) -> None:
+        await self.tools.simulation.chain.send(swap.transaction, before=before)
 
     async def status(self, swap: Swap) -> SwapState:
         return (await self.statuses([swap]))[0]

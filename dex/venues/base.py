@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from dex.signer import Signer
@@ -48,8 +49,10 @@ class Venue(ABC):
         return None
 
     @abstractmethod
-    async def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> None:
         """Hand the transaction to the chain; sending it again is harmless.
+
+        At `before` and later it is not handed over: that is asked as late as the venue allows.
 
         Raises VenueUnavailable when it is not known whether the chain took it. What became of it
         is only ever learned from status().

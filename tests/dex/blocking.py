@@ -1,5 +1,7 @@
 """Exchanges for tests that are no coroutines."""
 
+from datetime import datetime
+
 from dex.exchange import Exchange
 from dex.types import Route, Swap, SwapRequest, SwapState
 from orders import loop
@@ -19,8 +21,8 @@ class Blocking:
     def build(self, route: Route) -> Swap:
         return loop.run(self._exchange.build(route))
 
-    def send(self, swap: Swap) -> None:
-        loop.run(self._exchange.send(swap))
+    def send(self, swap: Swap, *, before: datetime | None = None) -> None:
+        loop.run(self._exchange.send(swap, before=before))
 
     def status(self, swap: Swap) -> SwapState:
         return loop.run(self._exchange.status(swap))

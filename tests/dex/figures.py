@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from statistics import median, quantiles
 
 from dex.decision import decide
@@ -44,7 +45,7 @@ class Here(Venue):
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         raise NotImplementedError
 
-    async def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> None:
         raise NotImplementedError
 
     async def status(self, swap: Swap) -> SwapState:

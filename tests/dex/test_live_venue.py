@@ -10,6 +10,7 @@ from solders.message import MessageV0
 from solders.transaction import VersionedTransaction
 
 from dex import pricing
+from dex.errors import VenueUnavailable
 from dex.transactions import MEMO_PROGRAM, Instruction
 from dex.types import Fill, Leg, Quote, Reason, Swap, SwapRequest, SwapState, SwapStatus
 from dex.venues import registry
@@ -51,7 +52,9 @@ class Elsewhere(Venue):
             last_valid_block_height=150,
         )
 
-    async def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> None:
+        if before is not None and before <= datetime.now(UTC):
+            raise VenueUnavailable("DEADLINE_EXCEEDED", "not sent: the deadline had passed")
         assert VersionedTransaction.from_bytes(swap.transaction).verify_with_results() == [True]
         self.landed[swap.signature] = Fill(
             amount_in=10**9, amount_out=999_000, landed_at=datetime.now(UTC)

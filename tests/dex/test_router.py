@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -31,7 +32,7 @@ class StubVenue(Venue):
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         raise NotImplementedError
 
-    async def send(self, swap: Swap) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> None:
         raise NotImplementedError
 
     async def status(self, swap: Swap) -> SwapState:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -91,6 +91,38 @@ def test_a_final_state_stays(exchange_with, request_for) -> None:
     exchange.send(swap)
 
     assert exchange.status(swap) == landed
+
+
+def test_what_was_sent_in_time_is_not_late_when_it_is_sent_again(
+    exchange_with, request_for, ledger
+) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+
+    exchange.send(swap, before=datetime.now(UTC))
+
+    assert rows(ledger) == [(swap.signature, "landed")]
+
+
+def test_of_those_sent_together_the_late_ones_are_refused(
+    exchange_with, request_for, ledger
+) -> None:
+    exchange = exchange_with()
+    swaps = [built(exchange, request_for(order_id=f"ord_{number}")) for number in range(8)]
+    now = datetime.now(UTC)
+
+    def sent(number: int) -> bool:
+        try:
+            exchange.send(swaps[number], before=now + timedelta(hours=number % 2))
+        except VenueUnavailable:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(sent, range(8))) == [False, True] * 4
+
+    assert {signature for signature, _ in rows(ledger)} == {swap.signature for swap in swaps[1::2]}
 
 
 def test_the_latency_is_drawn_from_the_range(exchange_with, request_for, ledger) -> None:
@@ -245,7 +277,9 @@ def test_a_swap_never_sent_expires_and_cannot_land_afterwards(
 
     assert (state.status, state.error_code) == (SwapStatus.EXPIRED, "TX_EXPIRED")
     assert exchange.status(swap) == state
-    assert rows(ledger) == [(swap.signature, "expired")]
+    assert ledger.execute("SELECT status, sent_at FROM chain.transaction").fetchall() == [
+        ("expired", None)
+    ]
 
 
 def test_a_landed_swap_is_landed_after_its_blockhash_expired(exchange_with, request_for) -> None:

@@ -3,12 +3,13 @@
 A live venue is asked the same on a test network: `exchange_with` opens it (docs/dex.md).
 """
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
 
 import pytest
 
-from dex.errors import OrderRejected
+from dex.errors import OrderRejected, VenueUnavailable
 from dex.tokens import BONK, SOL, TOKENS, USDC
 from dex.types import SwapStatus, Token
 from dex.venues.registry import SIMULATED
@@ -123,6 +124,22 @@ def test_a_swap_at_zero_latency_has_landed_when_it_is_sent(
     assert state.fill.amount_in == route.request.amount_in
     assert state.fill.amount_out >= route.min_amount_out
     assert state.fill.landed_at.tzinfo is not None
+
+
+def test_a_swap_is_not_sent_when_its_moment_has_passed(
+    exchange_with, request_for, name: str, curve: str
+) -> None:
+    exchange = exchange_with(curves={name: curve})
+    swap = exchange.build(only(exchange.route(request_for()), name))
+    now = datetime.now(UTC)
+
+    with pytest.raises(VenueUnavailable) as refused:
+        exchange.send(swap, before=now)
+    unsent = exchange.status(swap).status
+    exchange.send(swap, before=now + timedelta(hours=1))
+
+    assert (refused.value.code, unsent) == ("DEADLINE_EXCEEDED", SwapStatus.UNKNOWN)
+    assert exchange.status(swap).status is SwapStatus.LANDED
 
 
 def test_what_was_paid_is_never_got_back(exchange_with, request_for, name: str, curve: str) -> None:

@@ -83,7 +83,7 @@ def test_the_signature_is_stored_before_the_transaction_is_sent(
     exchange = StubExchange()
     seen: list[tuple[str, str]] = []
 
-    async def send(swap: Any) -> None:
+    async def send(swap: Any, *, before: Any) -> None:
         stored = "SELECT status, signature FROM orders_order o, orders_swap WHERE order_id = o.id"
         seen.append(tuple(database.rows(stored, {})[0].values()))
         exchange.sent.append(swap)
@@ -124,12 +124,10 @@ def test_what_is_built_at_once_is_stored_with_the_decision(
         return parameters(moves)
 
     monkeypatch.setattr(lifecycle, "parameters", seen)
-    order_id, with_deadline = place(), place(deadline_at=datetime.now(UTC) + timedelta(hours=1))
-    for each in (order_id, with_deadline):
-        execute(each, StubExchange(), monkeypatch)
+    execute(place(), StubExchange(), monkeypatch)
 
     apart = ["building", "submitted", "confirmed"]
-    assert written == [*(apart[1:] if at_once else apart), *apart]
+    assert written == (apart[1:] if at_once else apart)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +201,7 @@ def test_a_lost_answer_to_send_is_not_a_failure(monkeypatch: pytest.MonkeyPatch)
     order_id = place()
     exchange = StubExchange(pending(), landed())
 
-    async def lost(swap: Any) -> None:
+    async def lost(swap: Any, *, before: Any) -> None:
         raise VenueUnavailable("X", "lost")
 
     monkeypatch.setattr(exchange, "send", lost)
@@ -323,24 +321,36 @@ def test_a_fault_after_submitting_leaves_the_order_to_the_chain(
     assert load(order_id).status == Status.SUBMITTED
 
 
-def test_a_deadline_that_passes_while_building_stops_the_send(
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_order_whose_deadline_passes_while_it_is_built_is_not_submitted(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order_id = place()
+    order_id = place(deadline_at=datetime.now(UTC) + timedelta(hours=1))
     exchange = StubExchange()
     original = claims.claim
+    passes = "UPDATE orders_order SET deadline_at = now() WHERE id = %(id)s RETURNING deadline_at"
 
     async def claim_then_late(wanted: str) -> Any:
         order = await original(wanted)
         if order is not None:
-            order.deadline_at = database.now()
+            order.deadline_at = database.rows(passes, {"id": order.id})[0]["deadline_at"]
         return order
 
     monkeypatch.setattr(claims, "claim", claim_then_late)
     execute(order_id, exchange, monkeypatch)
 
-    assert exchange.sent == []
+    before = ["pending", "routing"] if at_once else ["pending", "routing", "building"]
+    assert (exchange.sent, statuses(order_id)) == ([], [*before, "failed"])
     assert load(order_id).failure_code == "DEADLINE_EXCEEDED"
+
+
+def test_what_is_sent_says_until_when_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = datetime.now(UTC) + timedelta(hours=1)
+    limited, free = StubExchange(), StubExchange()
+
+    execute(place(deadline_at=deadline), limited, monkeypatch)
+    execute(place(), free, monkeypatch)
+
+    assert (limited.sent_before, free.sent_before) == ([deadline], [None])
 
 
 def test_a_database_that_is_away_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,9 +521,9 @@ def test_a_worker_told_to_stop_between_two_orders_begins_no_other(
     exchange = StubExchange()
     send = exchange.send
 
-    async def stop_while_sending(swap: Any) -> None:
+    async def stop_while_sending(swap: Any, *, before: Any) -> None:
         execution.leaving.set()
-        await send(swap)
+        await send(swap, before=before)
 
     monkeypatch.setattr(exchange, "send", stop_while_sending)
     with listening() as room:

@@ -178,6 +178,14 @@ BREAKS = {
         ("submitted", "elsewhere may still land", sends("submitted", "1 min", "landed")),
         ("nobody", "may still land, no such order", sends("nobody", "1 min", "landed")),
     ],
+    "sent-in-time": [
+        (
+            "submitted",
+            "was sent 20 ms after the deadline",
+            on_chain("submitted", "sent_at = '2026-01-01 00:00:00.020Z'"),
+            order("submitted", "deadline_at = '2026-01-01 00:00:00Z'"),
+        ),
+    ],
     "gapless-events": [
         ("routing", "3 events, 3 seqs from 1 to 4", event_lost("routing", 3)),
         ("routing", "3 events, 3 seqs from 1 to 3", event_lost("routing", 4)),
@@ -429,7 +437,7 @@ def test_the_command_says_what_holds(healthy: Ids, capsys: pytest.CaptureFixture
 
     assert lines[0].split()[:2] == ["invariant", "violations"]
     assert [line.split()[:2] for line in lines[1:-1]] == [[name, "0"] for name in NAMES]
-    assert lines[-1] == "ok: 11 invariants hold for 9 orders"
+    assert lines[-1] == "ok: 12 invariants hold for 9 orders"
 
 
 def test_the_command_shows_what_is_broken_and_exits_with_1(
@@ -443,7 +451,7 @@ def test_the_command_shows_what_is_broken_and_exits_with_1(
     assert exited.value.code == 1
     assert lines[-3].split()[:2] == ["tally-agrees", "1"]
     assert lines[-2] == " " * column + "confirmed: tally 7, orders 1"
-    assert lines[-1] == "broken: tally-agrees (1 of 11 invariants)"
+    assert lines[-1] == "broken: tally-agrees (1 of 12 invariants)"
 
 
 def test_the_command_holds_events_against_the_limits_that_are_set(
@@ -454,7 +462,7 @@ def test_the_command_holds_events_against_the_limits_that_are_set(
     with pytest.raises(SystemExit):
         call_command("reconcile")
 
-    verdict = "broken: starts-a-minute, in-execution-at-once (2 of 11 invariants)"
+    verdict = "broken: starts-a-minute, in-execution-at-once (2 of 12 invariants)"
     assert capsys.readouterr().out.splitlines()[-1] == verdict
 
 
