@@ -1,10 +1,11 @@
-"""What Daphne's WebSockets need to serve strangers: bounds on what waits, any close code.
+"""What Daphne's WebSockets need to serve strangers: bounds on what waits, refusals that arrive.
 
 Daphne keeps what a client does not read and what the application has not read, without end.
 """
 
 # ruff: noqa: N802, N803  (the names are Twisted's and Autobahn's)
 
+import json
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ from daphne.server import reactor  # the one on Daphne's event loop, whoever imp
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
 from orderengine.stopping import DRAIN_SECONDS
+from orders.problems import Problem
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,9 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
     reading_paused = False
 
     def onOpen(self) -> None:
+        # Whoever is refused reads why, and not that the connection was reset.
+        self.failByDrop = False
+        self.closeHandshakeTimeout = DRAIN_SECONDS
         self.unregisterProducer()  # the HTTP request this socket began as
         self.registerProducer(self, True)
         super().onOpen()
@@ -94,9 +99,17 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
         reactor.callLater(DRAIN_SECONDS, self.transport.abortConnection)
 
     def serverClose(self, code: int | None = None) -> None:
-        """Close with any code, and leave the client the time to read what was sent before.
-
-        Autobahn's sendClose() refuses 1001 and 1013, and resets the connection after one second.
-        """
-        self.closeHandshakeTimeout = DRAIN_SECONDS
+        """With any code: Autobahn's sendClose() refuses 1001 and 1013."""
         self.sendCloseFrame(1000 if code is None else code)
+
+    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+        """Autobahn's, of a frame that is too long or none: first an `error` frame, as anywhere."""
+        if self.state == self.STATE_OPEN:
+            self.serverSend(json.dumps(refusal(code, reason).as_frame()))
+        super()._fail_connection(code, reason)
+
+
+def refusal(close_code: int, reason: str) -> Problem:
+    if close_code == WebSocketProtocol.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG:
+        return Problem(status=413, code="TOO_LARGE", detail=f"{reason}.".capitalize())
+    return Problem(status=400, code="MALFORMED", detail=f"Not a WebSocket frame: {reason}.")
