@@ -1,5 +1,6 @@
 """The simulated chain's own connections, and its clock."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class Database:
         )
         self._closed = False
         self._clock: tuple[int, int] | None = None  # (offset, read at), in ns
+        self._reading: asyncio.Task[tuple[int, int]] | None = None
 
     async def send(self, sql: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         return await self._rows(self._sending, sql, values)
@@ -48,7 +50,11 @@ class Database:
         """Block height by the database's clock, never ahead of it; asks it every 10 s."""
         clock, now_ns = self._clock, self._monotonic_ns()
         if clock is None or now_ns - clock[1] > CLOCK_MAX_AGE_NS:
-            clock = await self._read_clock()
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.get_running_loop().create_task(self._read_clock())
+            # Whoever stops waiting leaves it: psycopg takes 10 s to cancel a statement of a server
+            # that says nothing.
+            clock = await asyncio.shield(self._reading)
         return height_at((clock[0] + now_ns) // 1_000_000)
 
     def close(self) -> None:

@@ -1,16 +1,21 @@
 """The ledger on a real PostgreSQL: what lands, what fails, what expires, and by whose clock."""
 
+import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.exchange import Exchange, ExchangeConfig
 from dex.simulation.blocks import BLOCK_MS
+from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
 from dex.simulation.faults import Faults
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
 
@@ -373,6 +378,31 @@ def test_a_database_that_is_gone_is_a_venue_that_does_not_answer(
         with pytest.raises(VenueUnavailable) as caught:
             call()
         assert caught.value.code == "QUOTE_UNAVAILABLE"
+
+
+async def test_whoever_stops_waiting_for_a_silent_database_is_let_go(
+    ledger_dsn: str, ledger
+) -> None:
+    ticking = count(0, CLOCK_MAX_AGE_NS + 1)  # the clock is asked each time
+    database = Database(ledger_dsn, monotonic_ns=lambda: next(ticking))
+    await database.height()
+    (backend,) = ledger.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'simulated-chain' "
+        "AND datname = current_database() ORDER BY backend_start DESC"
+    ).fetchone()
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await database.height()
+        waited = time.monotonic() - begun
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+    assert waited < 1
+    assert await database.height() > 0  # as soon as it answers
+    database.close()
 
 
 def test_after_a_restart_each_connection_fails_one_call(exchange_with, request_for, ledger) -> None:
