@@ -41,8 +41,9 @@ FAREWELL_SECONDS = 3.0
 
 @dataclass
 class Following:
-    """One order on one socket: the newest seq the client has."""
+    """One order on one socket: no event up to `after` is sent, and none up to `last` again."""
 
+    after: int
     last: int
 
 
@@ -238,7 +239,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
             detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
             raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)
         await hub().join(order_group(order_id), self.inbox)
-        following = self.following[order_id] = Following(min(after, order.seq))
+        following = self.following[order_id] = Following(after, min(after, order.seq))
         try:
             if acknowledge:
                 await self.say(type="ack", action="subscribe", orderId=order_id)
@@ -284,7 +285,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await self.forward(following, frame, json.dumps(frame))
 
     async def forward(self, following: Following, frame: dict[str, Any], text: str) -> None:
-        await self.send(text_data=text)
+        if frame["seq"] > following.after:  # else the client says that it has it
+            await self.send(text_data=text)
         following.last = frame["seq"]
         if frame["status"] in TERMINAL:
             await self.end(frame["orderId"])

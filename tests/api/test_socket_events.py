@@ -177,12 +177,37 @@ async def test_a_socket_that_starts_after_a_seq_hears_the_rest_live(connect: Con
     assert {frame["replayed"] for frame in frames} == {False}
 
 
-async def test_a_socket_that_has_the_last_event_already_is_closed(connect: Connect) -> None:
+@pytest.mark.parametrize("after", [5, 6, 2**31 - 1])
+async def test_a_socket_that_has_the_last_event_already_is_closed(
+    connect: Connect, after: int
+) -> None:
     order_id = await executed()
 
-    socket = await connect(f"?orderId={order_id}&afterSeq=5")
+    socket = await connect(f"?orderId={order_id}&afterSeq={after}")
 
     await socket.hello()
+    assert await socket.close_code() == 1000
+
+
+@pytest.mark.parametrize(("after", "expected"), [(3, [4, 5]), (4, [5]), (5, []), (2**31 - 1, [])])
+@pytest.mark.parametrize("doorbells", ["rung", "lost"])
+async def test_a_seq_that_the_order_has_not_reached_is_waited_for(
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    expected: list[int],
+    doorbells: str,
+) -> None:
+    order_id = await place()
+    socket = await connect(f"?orderId={order_id}&afterSeq={after}")
+    await socket.hello()
+    assert await socket.until_pong() == []
+    if doorbells == "lost":
+        monkeypatch.setattr(events, "publish", lambda event: None)
+
+    await execute(order_id)
+
+    assert seqs(await socket.events(len(expected))) == expected
     assert await socket.close_code() == 1000
 
 
