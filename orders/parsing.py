@@ -1,6 +1,7 @@
 """JSON in without losing a digit, JSON out whatever the client accepts."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import IO, Any, Never
@@ -57,8 +58,8 @@ def refuse_constant(name: str) -> Never:
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name in times if times[name] > 1)
         raise ValueError(f"{twice!r} is given twice")
     return found
 
