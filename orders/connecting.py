@@ -1,11 +1,13 @@
 """Who opens a socket, from where, and what it wants to hear."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
+from rest_framework.exceptions import ValidationError
 
 from orders import keys, tickets
 from orders.hub import in_thread
@@ -56,7 +58,12 @@ def address(scope: Mapping[str, Any]) -> str | None:
 
 
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin1")))
+    """Raises rest_framework's ValidationError where a parameter is given twice."""
+    given = parse_qsl(scope["query_string"].decode("latin1"), keep_blank_values=True)
+    times = Counter(name for name, _ in given)
+    if repeated := {name: "Give it once." for name in times if times[name] > 1}:
+        raise ValidationError(repeated, code="repeated")
+    return dict(given)
 
 
 def subscription(scope: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -64,4 +71,4 @@ def subscription(scope: Mapping[str, Any]) -> dict[str, Any] | None:
     query = SocketQuerySerializer(data=query_of(scope))
     query.is_valid(raise_exception=True)
     fields: dict[str, Any] = query.validated_data
-    return fields if "orderId" in fields else None
+    return {"afterSeq": 0, **fields} if "orderId" in fields else None

@@ -294,4 +294,11 @@ class SocketQuerySerializer(Strict):
 
     ticket = serializers.CharField(max_length=64, required=False)
     orderId = serializers.CharField(max_length=64, required=False)
-    afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)
+    afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "afterSeq" in attrs and "orderId" not in attrs:
+            raise serializers.ValidationError(
+                {"orderId": "afterSeq is a seq of an order: name the order, too."}, code="required"
+            )
+        return attrs

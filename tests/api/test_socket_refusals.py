@@ -53,6 +53,31 @@ async def test_a_malformed_address_is_4400(connect: Connect, query: str) -> None
     await refused_frame(socket, 400, 4400)
 
 
+@pytest.mark.parametrize(
+    ("query", "pointers"),
+    [
+        ("?orderId=", {"/orderId"}),
+        ("?orderId", {"/orderId"}),
+        ("?orderId=ORDER&afterSeq=", {"/afterSeq"}),
+        ("?afterSeq=3", {"/orderId"}),
+        ("?orderId=x&orderId=ORDER", {"/orderId"}),
+        ("?orderId=ORDER&orderId=", {"/orderId"}),
+        ("?orderId=ORDER&afterSeq=1&afterSeq=2", {"/afterSeq"}),
+        ("?orderId=ORDER&x=1&x=2", {"/x"}),
+        ("?orderId=ORDER&other=", {"/other"}),
+    ],
+)
+async def test_the_pointers_of_a_malformed_address_name_its_parameters(
+    connect: Connect, query: str, pointers: set[str]
+) -> None:
+    order_id = await place()
+
+    frame = await refused_frame(await connect(query.replace("ORDER", order_id)), 400, 4400)
+
+    assert {error["pointer"] for error in frame["errors"]} == pointers
+    assert all(pointer in frame["detail"] for pointer in pointers)
+
+
 @pytest.mark.parametrize("order_id", [UNKNOWN, "x", "%FF"])
 async def test_an_order_that_is_not_there_is_4404(connect: Connect, order_id: str) -> None:
     socket = await connect(f"?orderId={order_id}")

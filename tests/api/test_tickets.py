@@ -81,6 +81,17 @@ async def test_of_many_sockets_with_one_ticket_one_opens(connect: Connect, alice
     assert kinds == ["error"] * 7 + ["hello"]
 
 
+async def test_a_malformed_address_does_not_use_its_ticket_up(
+    connect: Connect, alice: User
+) -> None:
+    ticket = issued_to(alice)
+    socket = await connect(f"?ticket={ticket}&ticket={ticket}")
+    await refusal(socket, 400, "VALIDATION")
+    assert await socket.close_code() == 4400
+
+    await (await connect(f"?ticket={ticket}")).hello()
+
+
 async def test_an_expired_ticket_is_refused(
     connect: Connect, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
