@@ -21,7 +21,7 @@ from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL, Order
 from orders.parsing import loads
 from orders.problems import DATABASE_AWAY, Problem, problem_of
-from orders.serializers import FRAMES
+from orders.serializers import FRAMES, reference
 
 log = structlog.get_logger(__name__)
 
@@ -133,11 +133,11 @@ class OrderConsumer(AsyncWebsocketConsumer):
         """A wrong frame is answered with an `error` frame; the socket stays."""
         if self.closing:
             return
-        request_id: Any = None
+        said: Any = None
         try:
-            frame = self.parse(text_data)
+            said = self.parse(text_data)
+            frame = self.checked(said)
             await self.check_caller()
-            request_id = frame.get("requestId")
             handle: Callable[[dict[str, Any]], Awaitable[None]] = getattr(
                 self, "on_" + frame["type"].replace(".", "_")
             )
@@ -147,8 +147,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
             if problem.status == 401:
                 await self.refuse(problem)
                 return
-            answer = problem.as_frame()
-            await self.say(**answer, **({"inReplyTo": request_id} if request_id else {}))
+            request_id = reference(said)
+            answered = {} if request_id is None else {"inReplyTo": request_id}
+            await self.say(**problem.as_frame(), **answered)
 
     async def check_caller(self) -> None:
         """Raises Problem once the key this socket was opened with is revoked."""
@@ -164,11 +165,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def parse(self, text: str | None) -> dict[str, Any]:
+    def parse(self, text: str | None) -> Any:
         try:
-            frame = loads(text or "")
+            return loads(text or "")
         except ValueError as error:
             raise Problem(status=400, code="MALFORMED", detail=f"Not JSON: {error}.") from None
+
+    def checked(self, frame: Any) -> dict[str, Any]:
         kind = frame.get("type") if isinstance(frame, dict) else None
         if not isinstance(kind, str) or kind not in FRAMES:
             known = ", ".join(FRAMES)
@@ -204,10 +207,10 @@ class OrderConsumer(AsyncWebsocketConsumer):
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
             if self.closing:
                 return  # nobody would hear of this order: it is not placed
-            placed = await intake.place(frame["order"], self.owner_id)
+            placed = await intake.place(frame["order"], self.owner_id, "/order")
             answer = {**placed.as_json(), "replayed": placed.replayed}
-            reference = frame.get("requestId")
-            await self.say(type="ack", action="order.submit", requestId=reference, **answer)
+            request_id = frame.get("requestId")
+            await self.say(type="ack", action="order.submit", requestId=request_id, **answer)
             if placed.order_id not in (*self.following, *self.ended):  # else it was heard
                 await self.replay(placed.order_id, 0)
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from rest_framework.exceptions import ValidationError
+
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.grouping import Grouped
 from dex.types import Route, SwapRequest
@@ -19,7 +21,7 @@ from orders.placement import (
     Placed,
     TradingHalted,
 )
-from orders.problems import DATABASE_AWAY, FieldError, Problem
+from orders.problems import DATABASE_AWAY, FieldError, Problem, invalid
 from orders.serializers import (
     BatchRequestSerializer,
     OrderRequestSerializer,
@@ -31,15 +33,18 @@ ORDER, BATCH = OrderRequestSerializer(), BatchRequestSerializer()  # making one 
 place_together = once_per_loop(lambda: Grouped(placement.place_each, DATABASE_AWAY))
 
 
-async def place(body: Any, owner_id: int | None) -> Placed:
-    """Raises Problem, rest_framework's ValidationError, psycopg.OperationalError."""
-    request = ORDER.request(body, owner_id)
+async def place(body: Any, owner_id: int | None, at: str = "") -> Placed:
+    """`at` is the pointer to the body. Raises Problem, psycopg.OperationalError."""
+    try:
+        request = ORDER.request(body, owner_id)
+    except ValidationError as error:
+        raise invalid(error, at) from None
     placed = await place_together()(request)
-    return placed or (await stored([request], ""))[0]
+    return placed or (await stored([request], at))[0]
 
 
 async def place_batch(body: Any, owner_id: int | None) -> list[Placed]:
-    """All of them, or none. Raises as `place` does."""
+    """All of them, or none. Raises as `place` does, and rest_framework's ValidationError."""
     return await stored(BATCH.requests(body, owner_id), "/orders/{}")
 
 

@@ -43,7 +43,7 @@ CODES = {
 
 @dataclass(frozen=True, kw_only=True)
 class FieldError:
-    """`pointer` (RFC 6901) is the place in the request's body."""
+    """`pointer` (RFC 6901) is the place in the request's body, or in the frame."""
 
     pointer: str
     code: str
@@ -141,7 +141,12 @@ def of_api_exception(error: exceptions.APIException) -> Problem:
             detail=str(error.detail),
             headers=headers,
         )
-    errors = list(field_errors(error.get_full_details(), ""))
+    return invalid(error)
+
+
+def invalid(error: exceptions.ValidationError, at: str = "") -> Problem:
+    """`at` is the pointer to what was validated."""
+    errors = list(field_errors(error.get_full_details(), at))
     return Problem(
         status=400,
         code="VALIDATION",

@@ -247,6 +247,18 @@ class AfterSeqSerializer(Strict):
     afterSeq = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)
 
 
+REFERENCE = serializers.CharField(max_length=64)
+
+
+def reference(frame: Any) -> str | None:
+    """The requestId, whatever else is wrong with the frame; None where it has no right one."""
+    try:
+        found: str = REFERENCE.run_validation(frame["requestId"])
+    except (TypeError, LookupError, serializers.ValidationError):
+        return None
+    return found
+
+
 class OrderReference(Strict):
     type = serializers.CharField()
     orderId = serializers.CharField(max_length=64)

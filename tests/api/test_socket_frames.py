@@ -14,7 +14,7 @@ from orderengine.asgi import application
 from orders import execution, intake, parsing
 from orders.consumers import OrderConsumer
 from tests import factories
-from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, stored_orders
+from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, pointers, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -268,21 +268,23 @@ async def test_an_order_submitted_where_all_are_heard_is_told_once(hers: Socket)
 
 
 @pytest.mark.parametrize(
-    ("order", "pointer"),
+    ("order", "found"),
     [
-        (order_body(amount="0"), "amount"),
-        (order_body(tokenIn="DOGE"), "tokenIn"),
-        (order_body(limit=1), "limit"),
-        ({}, "tokenIn"),
+        (order_body(amount="0"), {"/order/amount"}),
+        (order_body(tokenIn="DOGE"), {"/order/tokenIn"}),
+        (order_body(tokenOut="SOL"), {"/order/tokenOut"}),
+        (order_body(limit=1), {"/order/limit"}),
+        ({}, {"/order/tokenIn", "/order/tokenOut", "/order/amount"}),
     ],
 )
 async def test_a_bad_order_is_refused_and_not_stored(
-    socket: Socket, order: dict[str, Any], pointer: str
+    socket: Socket, order: dict[str, Any], found: set[str]
 ) -> None:
     await socket.send(type="order.submit", requestId="r-9", order=order)
 
     frame = await refusal(socket, 400, "VALIDATION")
-    assert any(error["pointer"].endswith(f"/{pointer}") for error in frame["errors"])
+    assert pointers(frame) == found
+    assert all(f"{pointer}: " in frame["detail"] for pointer in found)
     assert frame["inReplyTo"] == "r-9"
     assert await asyncio.to_thread(stored_orders) == []
     assert await socket.until_pong() == []
@@ -295,7 +297,14 @@ async def test_an_id_submitted_for_another_order_is_refused(socket: Socket) -> N
 
     await socket.send(type="order.submit", order=order_body(clientOrderId="once", amount="2"))
 
-    await refusal(socket, 409, "CLIENT_ORDER_ID_REUSED")
+    frame = await refusal(socket, 409, "CLIENT_ORDER_ID_REUSED")
+    assert pointers(frame) == {"/order/clientOrderId"}
+
+
+async def test_an_order_whose_deadline_has_passed_is_refused(socket: Socket) -> None:
+    await socket.send(type="order.submit", order=order_body(deadline="2020-01-01T00:00:00Z"))
+
+    assert pointers(await refusal(socket, 400, "VALIDATION")) == {"/order/deadline"}
 
 
 async def test_a_waiting_order_is_cancelled(socket: Socket) -> None:
@@ -388,6 +397,55 @@ async def test_a_wrong_frame_is_answered_and_the_socket_stays(socket: Socket, te
     await socket.send_text(text)
 
     await refusal(socket, 400)
+    assert await socket.until_pong() == []
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"type":"order.submit"',
+        '"type":"order.submit","order":[]',
+        '"type":"order.cancel","orderId":""',
+        '"type":"subscribe"',
+        '"type":"ping"',
+        '"type":"nonsense"',
+        '"type":5',
+        '"order":{}',
+    ],
+)
+async def test_the_answer_to_a_wrong_frame_names_its_request_id(
+    socket: Socket, members: str
+) -> None:
+    await socket.send_text(f'{{"requestId":"r-7",{members}}}')
+
+    assert (await refusal(socket, 400))["inReplyTo"] == "r-7"
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    [
+        "null",
+        "true",
+        '""',
+        '" "',
+        "1.5",
+        "[]",
+        '["r"]',
+        '{"r":1}',
+        '"\\u0000"',
+        '"\\ud800"',
+        "9" * 65,
+    ]
+    + ['"' + "x" * length + '"' for length in (65, 60_000)],
+    ids=lambda text: text[:10],
+)
+@pytest.mark.parametrize("members", ['"type":"order.cancel","orderId":"x"', '"type":"nonsense"'])
+async def test_what_is_no_request_id_is_not_repeated(
+    socket: Socket, members: str, request_id: str
+) -> None:
+    await socket.send_text(f'{{"requestId":{request_id},{members}}}')
+
+    assert "inReplyTo" not in await refusal(socket, 400)
     assert await socket.until_pong() == []
 
 
