@@ -56,8 +56,10 @@ NAMED = """
 SELECT * FROM orders_named(%(owner_id)s, %(client_order_id)s)
 WHERE id > %(above)s AND id < %(below)s{times}
 """
-AFTER = " AND created_at > %(created_after)s"
-BEFORE = " AND created_at < %(created_before)s"
+# To the millisecond, as the API shows it: what it showed may be asked with.
+CREATED_AT = "date_trunc('milliseconds', created_at)"
+AFTER = f" AND {CREATED_AT} > %(created_after)s"
+BEFORE = f" AND {CREATED_AT} < %(created_before)s"
 # In ms. Until migration 0008 an id's digits were a web process's clock, created_at the database's.
 CLOCKS_APART = 1000
 
@@ -68,7 +70,7 @@ class BadCursor(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which orders; None is any. The times are exclusive."""
+    """Which orders; None is any. The times are exclusive, of `createdAt` as it is shown."""
 
     order_type: str | None = None
     status: str | None = None

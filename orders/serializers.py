@@ -213,8 +213,12 @@ class OrderFilterSerializer(Strict):
     venue = serializers.ChoiceField(choices=[*VenueName.values, "split"], required=False)
     orderType = serializers.ChoiceField(choices=OrderType.choices, required=False)
     clientOrderId = serializers.RegexField(CLIENT_ORDER_ID, required=False)
-    createdAfter = serializers.DateTimeField(required=False)
-    createdBefore = serializers.DateTimeField(required=False)
+    createdAfter = serializers.DateTimeField(
+        required=False, help_text="`createdAt`, as it is shown, is later: to the millisecond."
+    )
+    createdBefore = serializers.DateTimeField(
+        required=False, help_text="`createdAt`, as it is shown, is earlier: to the millisecond."
+    )
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
     cursor = serializers.CharField(required=False)
 

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from dex.errors import OrderRejected
-from orders import execution
+from orders import database, execution
 from orders.models import Status
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, placed, pointers, post, problem
@@ -20,6 +20,13 @@ from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, placed, poin
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 UNKNOWN = "ord_1700000000000_abcdefghij"
+# Each at the last microsecond of its own.
+A_MILLISECOND_APART = """
+UPDATE orders_order o SET created_at = first + n * interval '1 ms' + interval '999 us'
+FROM (SELECT date_trunc('milliseconds', min(created_at)) AS first FROM orders_order) f,
+    unnest(%(ids)s::text[]) WITH ORDINALITY placed(id, n)
+WHERE o.id = placed.id RETURNING o.id
+"""
 MEMBERS = {
     "orderId",
     "clientOrderId",
@@ -394,13 +401,18 @@ def test_the_other_venue_has_no_order(client: Client) -> None:
     assert listed(client, f"?venue={venue}") == []
 
 
-def test_created_after_and_before_part_the_list(client: Client) -> None:
-    older, newer = factories.load(factories.place()), factories.load(factories.place())
-    moment = older.created_at.isoformat().replace("+00:00", "Z")
+@pytest.mark.parametrize("kind", ["", "&status=pending", "&clientOrderId=middle"])
+def test_a_shown_time_parts_the_list(client: Client, kind: str) -> None:
+    oldest, middle, newest = (
+        placed(client, order_body(clientOrderId=name)) for name in ("oldest", "middle", "newest")
+    )
+    database.rows(A_MILLISECOND_APART, {"ids": [oldest, middle, newest]})
+    moment = get(client, f"/api/orders/{middle}")["createdAt"]
 
-    assert listed(client, f"?createdAfter={moment}") == [newer.id]
-    moment = newer.created_at.isoformat().replace("+00:00", "Z")
-    assert listed(client, f"?createdBefore={moment}") == [older.id]
+    after = listed(client, f"?createdAfter={moment}{kind}")
+    before = listed(client, f"?createdBefore={moment}{kind}")
+
+    assert (after, before) == (([], []) if "client" in kind else ([newest], [oldest]))
 
 
 @pytest.mark.parametrize(

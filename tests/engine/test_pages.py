@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.contrib.auth.models import User
 from pytest_django import DjangoDbBlocker
 
 from orders import database, pages
+from orders.events import iso
 from orders.models import Order
 from orders.pages import Filter
 
@@ -27,6 +30,13 @@ FROM unnest(%(id)s::text[], %(owner_id)s::int[], %(order_type)s::text[], %(token
     AS made(id, owner_id, order_type, token_in, token_out, amount_in, slippage_bps, venue, status)
 RETURNING id
 """
+TWO_A_MILLISECOND = """
+UPDATE orders_order
+SET created_at = date_bin('4 ms', created_at, 'epoch')
+                 + right(id, 10)::int * 83 * interval '1 us'
+RETURNING id
+"""
+MOMENTS = (-1, 0, 1, 83, 999)  # in microseconds from a time that is shown
 FIRST_MS = 1_700_000_000_000
 FILTERS = [
     Filter(),
@@ -124,6 +134,23 @@ def test_times_are_exclusive_and_may_lie_anywhere(owner: int, status: str | None
     assert between(created_before=oldest.created_at) == []
 
 
+@pytest.mark.parametrize("status", [None, "confirmed"])
+def test_times_are_compared_as_they_are_shown(owner: int, status: str | None) -> None:
+    rows = [{**row, "status": "confirmed"} for row in some_orders(12, owner)]
+    insert(rows)
+    database.rows(TWO_A_MILLISECOND, {})
+    stored = pages.page(owner, Filter(status=status), limit=200).orders
+    shown = {order.id: datetime.fromisoformat(iso(order.created_at)) for order in stored}
+    assert len(set(shown.values())) == 6
+
+    for moment in {time + timedelta(microseconds=n) for time in shown.values() for n in MOMENTS}:
+        after = pages.page(owner, Filter(status=status, created_after=moment), limit=200).orders
+        before = pages.page(owner, Filter(status=status, created_before=moment), limit=200).orders
+
+        assert after == [order for order in stored if shown[order.id] > moment]
+        assert before == [order for order in stored if shown[order.id] < moment]
+
+
 def test_times_and_cursors_go_together(owner: int) -> None:
     insert(some_orders(100, owner))
     orders = pages.page(owner, Filter(), limit=200).orders
@@ -156,10 +183,12 @@ def test_a_page_is_read_from_its_index_whatever_the_statistics_say(
         kind = {"token_in": "SOL", "token_out": "USDC", "status": "confirmed", "venue": "raydium"}
         insert([{**row, **kind} for row in some_orders(2000, owner)])
 
+    moment = datetime.fromtimestamp(FIRST_MS / 1000, UTC)
     with database.pool().connection() as conn, conn.transaction(force_rollback=True):
         conn.execute("ANALYZE orders_order")
         conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        for owner_id, wanted in product((None, owner), FILTERS[:-1]):
+        for owner_id, named, times in product((None, owner), FILTERS[:-1], (None, moment)):
+            wanted = replace(named, created_after=times, created_before=times)
             sql, params = pages.query(owner_id, wanted, 51, backwards=backwards)
             [plan] = conn.execute(f"EXPLAIN (FORMAT JSON) {sql}", params).fetchone().values()
             used = set(indexes_of(plan[0]["Plan"])) - {"orders_order_pkey"}
