@@ -22,36 +22,38 @@ if (BASE_DIR / ".env").exists():
     environ.Env.read_env(BASE_DIR / ".env")
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 
-# Both URLs unset means development, on the embedded servers of `manage.py up`.
-DEVELOPMENT = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
+# Both URLs unset: on the embedded servers of `manage.py up`.
+EMBEDDED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
 # A running stack tells other commands where its servers are.
-if DEVELOPMENT and (DATA_DIR / "stack.env").exists():
+if EMBEDDED and (DATA_DIR / "stack.env").exists():
     environ.Env.read_env(DATA_DIR / "stack.env")
 
-DEBUG = read.flag("DEBUG", default=DEVELOPMENT)
+DEVELOPMENT = read.flag("DEBUG", default=EMBEDDED)
+# Django's own: with it a page for its developers takes the place of a refusal of problems.py.
+DEBUG = False
 PORT = read.integer("PORT", 3000, minimum=1, maximum=65_535)
 LOG_LEVEL = read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical"))
 
 
 def required(name: str, *, development: str) -> str:
     """The variable; in production it must be set."""
-    if not DEBUG and not read.isset(name):
+    if not DEVELOPMENT and not read.isset(name):
         raise ImproperlyConfigured(f"{name} is not set and DEBUG is off: set it for production")
     return os.environ.get(name) or development
 
 
 SECRET_KEY = required("SECRET_KEY", development=secrets.token_urlsafe(48))
 ALLOWED_HOSTS = read.names(
-    "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else []
+    "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEVELOPMENT else []
 )
-API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEBUG)
+API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEVELOPMENT)
 CORS_ALLOWED_ORIGINS = read.origins("CORS_ALLOWED_ORIGINS")
 # (requests, seconds), or None: no limit.
-API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEBUG else (600, 60))
+API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEVELOPMENT else (600, 60))
 API_KEY = os.environ.get("API_KEY", "")  # of the client commands
 FLOWER_URL = read.address("FLOWER_URL")
 
-if not DEBUG:
+if not DEVELOPMENT:
     if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or "insecure" in SECRET_KEY:
         raise ImproperlyConfigured(
             "SECRET_KEY is too weak for production: set at least 50 random characters, for "
@@ -328,7 +330,7 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
-if not DEBUG:
+if not DEVELOPMENT:
     # A proxy ends TLS in front of Daphne and sets this header; it redirects HTTP itself (W008).
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SILENCED_SYSTEM_CHECKS = ["security.W008"]
@@ -340,4 +342,4 @@ if not DEBUG:
     CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS]
 
 LOGGING_CONFIG = "orderengine.logs.configure"
-LOGGING = logging_config(level=LOG_LEVEL.upper(), json=not DEBUG)
+LOGGING = logging_config(level=LOG_LEVEL.upper(), json=not DEVELOPMENT)

@@ -30,7 +30,7 @@ def check_durability(
         unsafe = unsafe_settings() if databases else []
     except psycopg.OperationalError:
         return []  # migrate itself says that there is no database
-    kind = checks.Warning if settings.DEBUG else checks.Error
+    kind = checks.Warning if settings.DEVELOPMENT else checks.Error
     return [
         kind(f"PostgreSQL runs with {name}=off: a committed order may be lost", id="orders.E001")
         for name in unsafe

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -188,7 +188,10 @@ def response(problem: Problem) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return response(Problem(status=400, code="BAD_REQUEST", detail="The request is malformed."))
+    detail = "The request is malformed."
+    if isinstance(exception, DisallowedHost):
+        detail = "The Host header has none of the names that this API is served under."
+    return response(Problem(status=400, code="BAD_REQUEST", detail=detail))
 
 
 @csrf_exempt

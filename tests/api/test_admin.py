@@ -494,13 +494,13 @@ def test_a_halt_that_cannot_be_stored_is_said(
 
 
 @pytest.mark.parametrize(
-    ("debug", "url", "seen"),
+    ("development", "url", "seen"),
     [(True, "http://127.0.0.1:5555/", True), (True, "", False), (False, "http://f/", False)],
 )
 def test_flower_is_linked_in_development(
-    operator: Client, settings: Settings, debug: bool, url: str, seen: bool
+    operator: Client, settings: Settings, development: bool, url: str, seen: bool
 ) -> None:
-    settings.DEBUG, settings.FLOWER_URL = debug, url
+    settings.DEVELOPMENT, settings.FLOWER_URL = development, url
 
     assert ("Flower</a>" in operator.get("/admin/").text) is seen
 

@@ -58,7 +58,12 @@ def test_json_is_answered_whatever_is_accepted(client: Client, accept: str) -> N
 
 
 def test_another_host_is_refused(client: Client) -> None:
-    problem(client.get("/api/orders", headers={"Host": "evil.example"}), 400)
+    for response in (
+        client.get("/api/orders", headers={"Host": "evil.example"}),
+        execute(client, Host="evil.example"),
+    ):
+        assert "Host" in problem(response, 400, "BAD_REQUEST")["detail"]
+    assert stored_orders() == []
 
 
 def test_the_request_id_of_a_refusal_is_the_client_s(client: Client) -> None:

@@ -18,9 +18,9 @@ def test_settings_that_may_lose_a_commit_are_named() -> None:
     assert durability.unsafe_settings() == ["fsync", "synchronous_commit"]
 
 
-@pytest.mark.parametrize(("debug", "kind"), [(True, Warning), (False, Error)])
-def test_production_refuses_them(debug: bool, kind: type, settings: Any) -> None:
-    settings.DEBUG = debug
+@pytest.mark.parametrize(("development", "kind"), [(True, Warning), (False, Error)])
+def test_production_refuses_them(development: bool, kind: type, settings: Any) -> None:
+    settings.DEVELOPMENT = development
 
     found = [c for c in run_checks(databases=["default"]) if c.id == "orders.E001"]
 

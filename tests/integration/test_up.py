@@ -140,6 +140,26 @@ def test_every_answer_has_the_headers_for_browsers(up: Up, path: str, policy: st
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "host", "status"),
+    [
+        ("GET", "/api/orders", "evil.example", 400),
+        ("POST", "/api/orders/execute", "evil.example", 400),
+        ("GET", "/", "evil.example", 400),
+        ("GET", "/health/live", "a b", 400),
+        ("GET", "/static/nope.css", "localhost", 404),
+    ],
+)
+def test_a_refusal_has_the_one_shape_in_development_too(
+    up: Up, method: str, path: str, host: str, status: int
+) -> None:
+    answer = httpx.request(method, up.url + path, trust_env=False, headers={"Host": host}, json={})
+
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_far_too_long_is_refused_like_any_other(up: Up, chunked: bool) -> None:
     body = b" " * 20_000_000

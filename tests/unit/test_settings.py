@@ -51,7 +51,7 @@ def without(environ: dict[str, str], *names: str) -> dict[str, str]:
 def test_production_is_closed_by_default(nowhere: dict[str, str]) -> None:
     made = settings({**nowhere, **PRODUCTION})
 
-    assert made["DEBUG"] is False
+    assert made["DEVELOPMENT"] is False
     assert made["API_AUTH_REQUIRED"] is True
     permissions = made["REST_FRAMEWORK"]["DEFAULT_PERMISSION_CLASSES"]
     assert permissions == ["rest_framework.permissions.IsAuthenticated"]
@@ -89,7 +89,7 @@ def test_the_rate_limit_is_set_as_text(
 
 
 def test_with_both_urls_and_nothing_else_said_it_is_production(nowhere: dict[str, str]) -> None:
-    assert settings({**nowhere, **without(PRODUCTION, "DEBUG")})["DEBUG"] is False
+    assert settings({**nowhere, **without(PRODUCTION, "DEBUG")})["DEVELOPMENT"] is False
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"])
@@ -180,7 +180,7 @@ def test_a_wrong_value_is_named_with_its_variable(
 def test_development_is_open_with_nothing_set(nowhere: dict[str, str]) -> None:
     made = settings(nowhere)
 
-    assert made["DEBUG"] is True
+    assert made["DEVELOPMENT"] is True
     assert made["API_AUTH_REQUIRED"] is False
     permissions = made["REST_FRAMEWORK"]["DEFAULT_PERMISSION_CLASSES"]
     assert permissions == ["rest_framework.permissions.AllowAny"]
@@ -208,6 +208,13 @@ def test_keys_may_be_required_in_development(nowhere: dict[str, str]) -> None:
     assert settings({**nowhere, "API_AUTH_REQUIRED": "true"})["API_AUTH_REQUIRED"] is True
 
 
+@pytest.mark.parametrize("base", [PRODUCTION, {"DEBUG": "true"}], ids=["production", "development"])
+def test_django_never_shows_its_own_pages_for_what_goes_wrong(
+    nowhere: dict[str, str], base: dict[str, str]
+) -> None:
+    assert settings({**nowhere, **base})["DEBUG"] is False
+
+
 @pytest.mark.parametrize("forgotten", ["DATABASE_URL", "REDIS_URL"])
 def test_one_url_alone_does_not_open_the_api(nowhere: dict[str, str], forgotten: str) -> None:
     """A real server with the other one forgotten is no development stack."""
@@ -224,7 +231,7 @@ def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
 
     assert made["DATABASES"]["default"]["PORT"] == 5999
     assert made["REDIS_URL"] == urls["REDIS_URL"]
-    assert made["DEBUG"] is True
+    assert made["DEVELOPMENT"] is True
 
 
 # The command line --------------------------------------------------------------------------------

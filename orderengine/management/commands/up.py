@@ -213,7 +213,7 @@ def prepare_database(env: Mapping[str, str]) -> None:
     """Migrates, and in development adds the user `operator` for admin and Flower."""
     check_reachable(env)
     manage(env, "migrate", "--no-input", "--verbosity", "0")
-    if settings.DEBUG:
+    if settings.DEVELOPMENT:
         user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
         account = {
             "DJANGO_SUPERUSER_USERNAME": user,
