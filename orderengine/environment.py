@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
-env = environ.Env()
+# Where nothing else says how much makes sense. PostgreSQL's int ends at 2^31.
+MOST = 1_000_000
+LONGEST_MS = 3_600_000
 
 
 def isset(name: str) -> bool:
@@ -22,33 +24,28 @@ def read(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:
     """The parsed variable, or the default where it is unset or empty."""
     if not isset(name):
         return default
+    value = os.environ[name]
     try:
-        return parse(env.str(name))
+        return parse(value)
     except ValueError as error:
-        value = env.str(name)
         raise ImproperlyConfigured(f"{name}={value!r}: expected {expected} ({error})") from None
 
 
-def integer(name: str, default: int, minimum: int = 0, maximum: int | None = None) -> int:
-    def parse(text: str) -> int:
-        number = int(text)
-        if number < minimum:
-            raise ValueError(f"less than {minimum}")
-        if maximum is not None and number > maximum:
-            raise ValueError(f"more than {maximum}")
-        return number
-
-    return read(name, default, parse, f"a whole number, at least {minimum}")
+def within(value: N, minimum: N, maximum: N) -> N:
+    """The value. ValueError where it is not one from `minimum` to `maximum`, as nan never is."""
+    if not minimum <= value <= maximum:
+        raise ValueError("out of range")
+    return value
 
 
-def number(name: str, default: float) -> float:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not 0 <= value < float("inf"):
-            raise ValueError("not a finite number of 0 or more")
-        return value
+def integer(name: str, default: int, minimum: int = 0, maximum: int = MOST) -> int:
+    expected = f"a whole number from {minimum} to {maximum}"
+    return read(name, default, lambda text: within(int(text), minimum, maximum), expected)
 
-    return read(name, default, parse, "a number of 0 or more")
+
+def number(name: str, default: float, minimum: float, maximum: float) -> float:
+    expected = f"a number from {minimum:g} to {maximum:g}"
+    return read(name, default, lambda text: within(float(text), minimum, maximum), expected)
 
 
 def flag(name: str, default: bool) -> bool:
@@ -72,10 +69,32 @@ def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
     return read(name, default, parse, "one of " + ", ".join(choices))
 
 
-def names(name: str, default: list[str]) -> list[str]:
-    return read(
-        name, default, lambda text: [part.strip() for part in text.split(",") if part.strip()], ""
-    )
+def listed(name: str, default: list[str], form: str, expected: str) -> list[str]:
+    """What stands between commas, each of this form (a regular expression)."""
+
+    def parse(text: str) -> list[str]:
+        found = [part.strip() for part in text.split(",") if part.strip()]
+        for part in found:
+            if not re.fullmatch(form, part):
+                raise ValueError(f"{part} is none")
+        return found
+
+    return read(name, default, parse, expected)
+
+
+def hosts(name: str, default: list[str]) -> list[str]:
+    """`api.example.com,.example.org,[::1]`, or `*`."""
+    form = r"\*|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]"
+    expected = "host names such as api.example.com, without https:// and port"
+    return listed(name, default, form, expected)
+
+
+def credentials(name: str) -> str:
+    """`user:password`, or several with commas between; a refusal does not show them."""
+    text = os.environ.get(name, "")
+    if text and not all(re.fullmatch(r"[^:]+:.+", part) for part in text.split(",")):
+        raise ImproperlyConfigured(f"{name}: expected user:password, without a comma in either")
+    return text
 
 
 def address(name: str) -> str:
@@ -95,12 +114,12 @@ def millisecond_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
 
     def parse(text: str) -> tuple[int, int]:
         low, _, high = text.partition("-")
-        ends = int(low), int(high or low)
-        if not 0 <= ends[0] <= ends[1]:
+        most = within(int(high or low), 0, LONGEST_MS)
+        if int(low) > most:
             raise ValueError("the first number must not be above the second")
-        return ends
+        return int(low), most
 
-    return read(name, default, parse, "milliseconds such as 2000-3000 or 0")
+    return read(name, default, parse, f"milliseconds up to {LONGEST_MS}, such as 2000-3000 or 0")
 
 
 def rate(name: str, default: str) -> str | None:
@@ -108,8 +127,9 @@ def rate(name: str, default: str) -> str | None:
     if name in os.environ and not os.environ[name].strip():
         return None
     text = os.environ.get(name, default)
-    if not re.fullmatch(r"\d+(\.\d+)?(/[smh])?", text):
-        raise ImproperlyConfigured(f"{name}={text!r}: expected a rate such as 20/s or 100/m")
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?(/[smh])?", text):
+        expected = "a rate up to 999999, such as 20/s or 100/m"
+        raise ImproperlyConfigured(f"{name}={text!r}: expected {expected}")
     return text
 
 
@@ -130,12 +150,5 @@ def allowance(name: str, default: tuple[int, int] | None) -> tuple[int, int] | N
 
 def origins(name: str) -> list[str]:
     """`https://app.example.com,https://other.example.com`; never `*`."""
-
-    def parse(text: str) -> list[str]:
-        found = [part.strip() for part in text.split(",") if part.strip()]
-        for origin in found:
-            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin):
-                raise ValueError(f"{origin} is no origin")
-        return found
-
-    return read(name, [], parse, "origins such as https://app.example.com")
+    form = r"https?://[a-z0-9.-]+(:\d{1,5})?"
+    return listed(name, [], form, "origins such as https://app.example.com")

@@ -43,7 +43,7 @@ def required(name: str, *, development: str) -> str:
 
 
 SECRET_KEY = required("SECRET_KEY", development=secrets.token_urlsafe(48))
-ALLOWED_HOSTS = read.names(
+ALLOWED_HOSTS = read.hosts(
     "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEVELOPMENT else []
 )
 API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEVELOPMENT)
@@ -52,6 +52,10 @@ CORS_ALLOWED_ORIGINS = read.origins("CORS_ALLOWED_ORIGINS")
 API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEVELOPMENT else (600, 60))
 API_KEY = os.environ.get("API_KEY", "")  # of the client commands
 FLOWER_URL = read.address("FLOWER_URL")
+FLOWER_PORT = read.integer("FLOWER_PORT", 5555, minimum=1, maximum=65_535)
+FLOWER_BASIC_AUTH = read.credentials("FLOWER_BASIC_AUTH")
+if read.isset("FLOWER_PORT") and FLOWER_PORT == PORT:
+    raise ImproperlyConfigured(f"FLOWER_PORT={FLOWER_PORT} is PORT as well: set another one")
 
 if not DEVELOPMENT:
     if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or "insecure" in SECRET_KEY:
@@ -85,9 +89,9 @@ METRICS_ALLOW = read.read(
 QUEUE_CONCURRENCY = read.integer("QUEUE_CONCURRENCY", 10)
 QUEUE_RATE_LIMIT = read.integer("QUEUE_RATE_LIMIT", 100)
 WORKER_RATE_LIMIT = read.rate("WORKER_RATE_LIMIT", "20/s")
-ORDER_MAX_ATTEMPTS = read.integer("ORDER_MAX_ATTEMPTS", 3, minimum=1)
-ORDER_RETRY_BASE_SECONDS = read.number("ORDER_RETRY_BASE_SECONDS", 1.0)
-ORDER_LEASE_SECONDS = read.number("ORDER_LEASE_SECONDS", 15.0)
+ORDER_MAX_ATTEMPTS = read.integer("ORDER_MAX_ATTEMPTS", 3, minimum=1, maximum=20)
+ORDER_RETRY_BASE_SECONDS = read.number("ORDER_RETRY_BASE_SECONDS", 1.0, minimum=0, maximum=3600)
+ORDER_LEASE_SECONDS = read.number("ORDER_LEASE_SECONDS", 15.0, minimum=1, maximum=3600)
 
 # Databases --------------------------------------------------------------------------------------
 
@@ -160,9 +164,7 @@ def timeouts(text: str) -> dict[str, int]:
     own = (part.partition("=")[::2] for part in exceptions)
     found = dict.fromkeys(VENUES, int(every)) | {name.strip(): int(ms) for name, ms in own}
     require_venues(found)
-    if min(found.values()) < 1:
-        raise ValueError("less than 1")
-    return found
+    return {name: read.within(ms, 1, read.LONGEST_MS) for name, ms in found.items()}
 
 
 def venue_names(text: str) -> tuple[str, ...]:
@@ -181,7 +183,7 @@ DEX = ExchangeConfig(
         "DEX_QUOTE_TIMEOUT_MS",
         dict.fromkeys(VENUES, 2000),
         timeouts,
-        "milliseconds such as 2000 or 2000,raydium=500",
+        f"milliseconds from 1 to {read.LONGEST_MS}, such as 2000 or 2000,raydium=500",
     ),
     venues=read.read(
         "DEX_VENUES", tuple(SIMULATED), venue_names, f"names among {', '.join(VENUES)}"

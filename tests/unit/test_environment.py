@@ -14,10 +14,10 @@ LEVELS = ("debug", "info")
 READERS: dict[str, Callable[[], Any]] = {
     "integer": lambda: read.integer(NAME, 7),
     "at least one": lambda: read.integer(NAME, 7, minimum=1),
-    "number": lambda: read.number(NAME, 7.0),
+    "number": lambda: read.number(NAME, 7.0, minimum=0, maximum=3600),
     "flag": lambda: read.flag(NAME, default=True),
     "choice": lambda: read.choice(NAME, "info", LEVELS),
-    "names": lambda: read.names(NAME, ["a"]),
+    "hosts": lambda: read.hosts(NAME, ["a"]),
     "range": lambda: read.millisecond_range(NAME, (1, 2)),
     "rate": lambda: read.rate(NAME, "20/s"),
 }
@@ -27,7 +27,7 @@ DEFAULTS = {
     "number": 7.0,
     "flag": True,
     "choice": "info",
-    "names": ["a"],
+    "hosts": ["a"],
     "range": (1, 2),
     "rate": "20/s",
 }
@@ -64,13 +64,14 @@ def test_an_empty_rate_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> No
         ("at least one", "1", 1),
         ("number", "0", 0.0),
         ("number", "0.5", 0.5),
-        ("number", "3", 3.0),
+        ("number", "3600", 3600.0),
         *[("flag", text, True) for text in ("1", "true", "True", "yes", "on", " TRUE ")],
         *[("flag", text, False) for text in ("0", "false", "False", "no", "off")],
         ("choice", "debug", "debug"),
         ("choice", "INFO", "info"),
-        ("names", "a.example", ["a.example"]),
-        ("names", " a , b,,c ", ["a", "b", "c"]),
+        ("hosts", "a.example", ["a.example"]),
+        ("hosts", " a , .b,,[::1] ", ["a", ".b", "[::1]"]),
+        ("hosts", "*", ["*"]),
         ("range", "0", (0, 0)),
         ("range", "2000", (2000, 2000)),
         ("range", "2000-3000", (2000, 3000)),
@@ -94,12 +95,18 @@ def test_a_good_value_is_read(
     ("reader", "text"),
     [
         *[("integer", text) for text in ("ten", "1.5", "-1", "1e3", "10 orders", "0x10")],
+        *[("integer", text) for text in ("1000001", "2147483648", "9" * 5000)],
         *[("at least one", text) for text in ("0", "-1")],
-        *[("number", text) for text in ("x", "-1", "-0.1", "nan", "inf", "-inf", "1,5")],
+        *[("number", text) for text in ("x", "-1", "-0.1", "nan", "inf", "-inf", "1,5", "1e300")],
         *[("flag", text) for text in ("maybe", "2", "tru", "-")],
-        *[("choice", text) for text in ("verbose", "infos", "1")],
+        *[("choice", text) for text in ("verbose", "infos", "1", f"${NAME}", "$OTHER", "$")],
+        *[("hosts", text) for text in ("http://a", "a:80", "a/", "*.a", "a b", f"${NAME}")],
         *[("range", text) for text in ("fast", "3000-2000", "-5", "1-2-3", "1.5", "2000..3000")],
-        *[("rate", text) for text in ("fast", "20/d", "/s", "-1/s", "20 / s", "20/s/s", "1e3/s")],
+        ("range", "999999999999999"),
+        *[
+            ("rate", text)
+            for text in ("fast", "20/d", "/s", "-1/s", "20 / s", "20/s/s", "1e3/s", "9999999/s")
+        ],
     ],
 )
 def test_a_wrong_value_is_named_with_its_variable(

@@ -116,8 +116,20 @@ def test_production_refuses_an_unsafe_value(nowhere: dict[str, str], name: str, 
     assert name in refusal({**nowhere, **PRODUCTION, name: value})
 
 
-def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None:
-    assert "hush" not in refusal({**nowhere, **PRODUCTION, "SECRET_KEY": "hush"})
+@pytest.mark.parametrize("name", ["SECRET_KEY", "FLOWER_BASIC_AUTH"])
+def test_a_refusal_does_not_show_a_secret(nowhere: dict[str, str], name: str) -> None:
+    assert "hush" not in refusal({**nowhere, **PRODUCTION, name: "hush"})
+
+
+def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
+    url = "postgres://orders:$long-random@db.example.com:5432/orders"
+    secrets = {"SECRET_KEY": f"${SECRET_KEY}", "DATABASE_URL": url, "FLOWER_BASIC_AUTH": "$u:$p"}
+
+    made = settings({**nowhere, **PRODUCTION, **secrets})
+
+    assert made["SECRET_KEY"] == f"${SECRET_KEY}"
+    assert made["DATABASES"]["default"]["PASSWORD"] == "$long-random"
+    assert made["FLOWER_BASIC_AUTH"] == "$u:$p"
 
 
 @pytest.mark.parametrize(
@@ -128,16 +140,25 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("PORT", "0"),
         ("PORT", "70000"),
         ("LOG_LEVEL", "verbose"),
+        ("LOG_LEVEL", "$LOG_LEVEL"),
+        ("ALLOWED_HOSTS", "http://api.example.com"),
         ("QUEUE_CONCURRENCY", "ten"),
         ("QUEUE_CONCURRENCY", "-1"),
+        ("QUEUE_CONCURRENCY", "2147483648"),
         ("QUEUE_RATE_LIMIT", "1.5"),
+        ("QUEUE_RATE_LIMIT", "2147483648"),
         ("WORKER_RATE_LIMIT", "fast"),
         ("ORDER_MAX_ATTEMPTS", "0"),
+        ("ORDER_MAX_ATTEMPTS", "32768"),
         ("ORDER_RETRY_BASE_SECONDS", "soon"),
         ("ORDER_RETRY_BASE_SECONDS", "nan"),
+        ("ORDER_RETRY_BASE_SECONDS", "1e300"),
+        ("ORDER_LEASE_SECONDS", "0"),
+        ("ORDER_LEASE_SECONDS", "-1"),
         ("DEX_QUOTE_LATENCY_MS", "slow"),
         ("DEX_QUOTE_LATENCY_MS", "60000"),
         ("DEX_QUOTE_TIMEOUT_MS", "0"),
+        ("DEX_QUOTE_TIMEOUT_MS", "999999999999999"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,orca=500"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium=100"),
@@ -147,6 +168,7 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("DEX_VENUES", "raydium,orca"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
+        ("DEX_SWAP_LATENCY_MS", "999999999999999"),
         ("DEX_FAULTS", "rejected"),
         ("DEX_FAULTS", "rejected=2"),
         ("DEX_FAULTS", "explosion=0.1"),
@@ -161,6 +183,12 @@ def test_a_refusal_does_not_show_the_secret_key(nowhere: dict[str, str]) -> None
         ("API_RATE_LIMIT", "many"),
         ("FLOWER_URL", "javascript:alert(1)"),
         ("FLOWER_URL", "flower.example.com"),
+        ("FLOWER_PORT", "x"),
+        ("FLOWER_PORT", "70000"),
+        ("FLOWER_PORT", "3000"),  # that of PORT
+        ("FLOWER_BASIC_AUTH", "operator"),
+        ("FLOWER_BASIC_AUTH", "operator:"),
+        ("FLOWER_BASIC_AUTH", "operator:a,b"),
         ("DATABASE_URL", "junk"),
         ("DATABASE_URL", "postgres://orders@db.example.com:port/orders"),
         ("REDIS_URL", "junk"),
