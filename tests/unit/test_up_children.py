@@ -1,10 +1,14 @@
-"""What `manage.py up` tells the processes it starts."""
+"""What `manage.py up` tells the processes it starts, and what it does not start with."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from orderengine.embedded.server import free_port
 from orderengine.management.commands import up
 
 
@@ -37,3 +41,36 @@ def test_every_process_knows_where_flower_is(
     up.children(NoServers(), up.default_web(), 1, port)  # type: ignore[arg-type]
 
     assert {env.get("FLOWER_URL") for env in told} == {known}
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_flower_has_the_port_that_is_set_while_it_is_free(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, free: bool
+) -> None:
+    settings.FLOWER_PORT = 5555
+    monkeypatch.setattr(up, "port_is_free", lambda port: free)
+
+    assert (up.choose_flower_port() == 5555) is free
+
+
+def test_flower_does_not_have_the_port_of_the_web(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.PORT = settings.FLOWER_PORT = 5555
+    monkeypatch.setattr(up, "port_is_free", lambda port: True)
+
+    assert up.choose_flower_port() != 5555
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none.json", "No such file"), ("", "Is a directory")]
+)
+def test_nothing_starts_without_the_key_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path, name: str, reason: str
+) -> None:
+    settings.PORT = free_port()
+    settings.DEX = replace(settings.DEX, keypair_file=tmp_path / name)
+    monkeypatch.setattr(up, "run_stack", lambda *_, **__: pytest.fail("it was started"))
+
+    with pytest.raises(CommandError, match=f"^DEX_KEYPAIR_FILE: .*{reason}"):
+        call_command("up")

@@ -17,6 +17,7 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from dex.signer import KeypairFileError, read_keypair
 from orderengine import proxy
 from orderengine.embedded import EmbeddedError, Stack
 from orderengine.embedded.server import HOST, free_port, port_is_free
@@ -60,6 +61,7 @@ class Command(BaseCommand):
             raise CommandError(f"--fast needs {' and '.join(missing)}")
         if not port_is_free(settings.PORT):
             raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
+        check_key()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
         interrupt_on_signals()
         try:
@@ -223,6 +225,15 @@ def prepare_database(env: Mapping[str, str]) -> None:
         manage({**env, **account}, "createsuperuser", "--no-input", accept="already taken")
 
 
+def check_key() -> None:
+    """Without the key that DEX_KEYPAIR_FILE names, each worker would end as it starts."""
+    if settings.DEX.keypair_file is not None:
+        try:
+            read_keypair(settings.DEX.keypair_file)
+        except KeypairFileError as error:
+            raise CommandError(f"DEX_KEYPAIR_FILE: {error}") from None
+
+
 def check_reachable(env: Mapping[str, str]) -> None:
     """Names the server that does not answer, which Django's connection pool would not."""
     try:
@@ -258,11 +269,9 @@ def last_line(text: str) -> str:
 
 
 def choose_flower_port() -> int:
-    """FLOWER_PORT, or 5555 while it is free, or any free port."""
-    wanted = int(os.environ.get("FLOWER_PORT") or 0)
-    if wanted:
-        return wanted
-    return 5555 if port_is_free(5555) else free_port()
+    """FLOWER_PORT while it is free, else any free port."""
+    wanted: int = settings.FLOWER_PORT
+    return wanted if wanted != settings.PORT and port_is_free(wanted) else free_port()
 
 
 def interrupt_on_signals() -> None:
