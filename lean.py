@@ -13,6 +13,8 @@ import runpy
 import sys
 from types import ModuleType
 
+from django.core.exceptions import ImproperlyConfigured
+
 # As if they were not installed: who would load one bears that.
 NOWHERE = ("OpenSSL", "cbor2", "cryptography", "greenlet", "jinja2", "pygments", "requests", "rich")
 NOT_IN_BACKGROUND = ("flower", "twisted")
@@ -53,7 +55,10 @@ def leave_out(program: str) -> None:
 def main() -> None:
     sys.argv = sys.argv[1:]
     leave_out(sys.argv[0])
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except ImproperlyConfigured as error:
+        sys.exit(f"configuration: {error}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import os
 import sys
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db.utils import OperationalError
@@ -15,11 +16,11 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"configuration: {error}")
-    except OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OperationalError, psycopg.OperationalError) as error:
+        reason = str(error).strip().partition("\n")[0]
         sys.exit(
-            f"PostgreSQL: {reason}\nStart the stack with `make up`, set DATA_DIR to that of a "
-            "running one, or set DATABASE_URL."
+            f"PostgreSQL: {reason}: start the stack with `make up`, set DATA_DIR to that of a "
+            "running one, or set DATABASE_URL"
         )
 
 

@@ -265,8 +265,8 @@ def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
 # The command line --------------------------------------------------------------------------------
 
 
-def manage(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "manage.py", *arguments]
+def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=50, check=False
     )
@@ -275,7 +275,9 @@ def manage(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProc
 def test_a_good_production_environment_passes_the_deployment_check(
     nowhere: dict[str, str],
 ) -> None:
-    done = manage({**nowhere, **PRODUCTION}, "check", "--deploy", "--fail-level", "WARNING")
+    done = run(
+        {**nowhere, **PRODUCTION}, "manage.py", "check", "--deploy", "--fail-level", "WARNING"
+    )
 
     assert done.returncode == 0, done.stderr
     assert "no issues" in done.stdout + done.stderr
@@ -287,9 +289,32 @@ def test_a_good_production_environment_passes_the_deployment_check(
 def test_a_refusal_is_one_line_and_no_traceback(
     nowhere: dict[str, str], name: str, value: str
 ) -> None:
-    done = manage({**nowhere, **PRODUCTION, name: value}, "check")
+    assert name in one_line({**nowhere, **PRODUCTION, name: value}, "manage.py", "check")
 
+
+@pytest.mark.parametrize(
+    "program",
+    [("daphne", "orderengine.asgi:application"), ("celery", "-A", "orderengine", "worker")],
+)
+def test_web_and_worker_refuse_in_one_line_too(
+    nowhere: dict[str, str], program: tuple[str, ...]
+) -> None:
+    assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", "lean", *program)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("trading", "status"), ("apikey", "list"), ("partitions", "status")]
+)
+def test_without_a_database_a_command_says_so_in_one_line(
+    nowhere: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    assert "start the stack with `make up`" in one_line(nowhere, "manage.py", *arguments)
+
+
+def one_line(environ: dict[str, str], *arguments: str) -> str:
+    """All that a command says, which fails."""
+    done = run(environ, *arguments)
     assert done.returncode != 0
     assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert name in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr

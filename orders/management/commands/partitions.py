@@ -39,8 +39,6 @@ class Command(BaseCommand):
                 getattr(self, action)(conn, **options)
         except psycopg.errors.LockNotAvailable:
             raise CommandError("the tables were in use all the time: try again") from None
-        except psycopg.OperationalError as error:
-            raise CommandError(f"PostgreSQL: {' '.join(str(error).split())}") from None
         except partitions.NotPartitioned:
             raise CommandError("events are in one table: run manage.py partitions enable") from None
 
