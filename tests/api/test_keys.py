@@ -263,6 +263,15 @@ def test_the_command_makes_a_user_only_when_told_to(client: Client, alice: User)
     assert not User.objects.get(username="carol").has_usable_password()
 
 
+@pytest.mark.parametrize(
+    ("username", "reason"),
+    [("", "blank"), ("x" * 151, "150 characters"), ("a b", "valid username")],
+)
+def test_the_command_says_what_is_no_name(alice: User, username: str, reason: str) -> None:
+    with pytest.raises(CommandError, match=f"^username '{username}': .*{reason}"):
+        apikey("create", username, "--new-user")
+
+
 def test_the_command_knows_no_other_keys() -> None:
     with pytest.raises(CommandError, match="nothere1"):
         apikey("revoke", "nothere1")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from orders import keys
@@ -40,7 +41,7 @@ class Command(BaseCommand):
 
     def create(self, username: str, label: str, new_user: bool) -> None:
         if new_user and not User.objects.filter(username=username).exists():
-            User.objects.create_user(username)
+            make_user(username)
         user = User.objects.filter(username=username, is_active=True).first()
         if user is None:
             raise CommandError(
@@ -65,6 +66,17 @@ class Command(BaseCommand):
         if not keys.revoke(short):
             raise CommandError(f"there is no key {short}")
         self.stdout.write(f"{short} is refused within {keys.TRUST_SECONDS:g} s")
+
+
+def make_user(username: str) -> None:
+    """Without a password. Raises CommandError for what is no name."""
+    user = User(username=username)
+    user.set_unusable_password()
+    try:
+        user.full_clean()
+    except ValidationError as error:
+        raise CommandError(f"username {username!r}: {' '.join(error.messages)}") from None
+    user.save()
 
 
 def minute(moment: datetime | None) -> str:
