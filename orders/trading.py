@@ -12,7 +12,7 @@ from orders.models import Halt
 
 log = structlog.get_logger(__name__)
 
-LONGEST_REASON = 200
+LONGEST_REASON, LONGEST_NAME = 200, 150
 
 # The lock is taken before the time: whatever was stored or started, was so before it.
 HALT = """
@@ -42,7 +42,7 @@ def halt(by: str, reason: str = "") -> Halt | None:
     When this returns no order is accepted any more, by any process. Raises
     psycopg.OperationalError.
     """
-    found = database.row(HALT, {"by": by, "reason": reason[:LONGEST_REASON]})
+    found = database.row(HALT, {"by": by[:LONGEST_NAME], "reason": reason[:LONGEST_REASON]})
     if found is not None:
         log.warning("trading.halted", by=by, reason=reason)
     return None if found is None else Halt(**found)
@@ -50,7 +50,7 @@ def halt(by: str, reason: str = "") -> Halt | None:
 
 def resume(by: str) -> Halt | None:
     """Go on, in the name of `by`; None where trading is not halted."""
-    found = database.row(RESUME, {"by": by})
+    found = database.row(RESUME, {"by": by[:LONGEST_NAME]})
     if found is None:
         return None
     log.warning("trading.resumed", by=by)

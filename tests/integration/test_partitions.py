@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import psycopg
 import pytest
-from django.core.management.base import CommandError
+from django.core.management import CommandError, call_command
 from psycopg.rows import dict_row
 from websockets.sync.client import connect
 
@@ -219,3 +219,10 @@ def test_events_of_an_order_that_has_not_ended_are_kept(conn: Connection) -> Non
     conn.execute("UPDATE orders_order SET status = 'cancelled', completed_at = now()")
     command.retain(conn, days=90)
     assert kept.name not in [one.name for one in partitions.partitions(conn)]
+
+
+@pytest.mark.parametrize("words", [("retain", "--days"), ("ensure", "--ahead")])
+@pytest.mark.parametrize("days", ["0", "3651", "99999999999", "x"])
+def test_days_that_no_calendar_has_are_refused(words: tuple[str, ...], days: str) -> None:
+    with pytest.raises(CommandError, match=f"argument {words[1]}: .*{days}"):
+        call_command("partitions", *words, days)

@@ -1,6 +1,6 @@
 """`manage.py partitions enable|ensure|retain|status`: events in a table for each day."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from orders.management.tables import table
 from orders.partitions import Connection, Partition
 
 WORTH_IT = 1_000_000
+MOST_DAYS = 3650
 HEADINGS = ("partition", "orders from", "to", "MiB")
 ESTIMATE = """
 SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'orders_order'::regclass
@@ -81,8 +82,9 @@ class Command(BaseCommand):
 
 
 def days(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError("less than a day")
+    number = int(text)
+    if not 1 <= number <= MOST_DAYS:
+        raise ArgumentTypeError(f"{number} is not from 1 to {MOST_DAYS}")
     return number
 
 
