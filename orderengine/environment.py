@@ -11,8 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
-# Where nothing else says how much makes sense. PostgreSQL's int ends at 2^31.
-MOST = 1_000_000
+# The largest int of PostgreSQL: who sets a limit high means none.
+MOST = 2**31 - 1
 LONGEST_MS = 3_600_000
 
 
@@ -127,8 +127,8 @@ def rate(name: str, default: str) -> str | None:
     if name in os.environ and not os.environ[name].strip():
         return None
     text = os.environ.get(name, default)
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?(/[smh])?", text):
-        expected = "a rate up to 999999, such as 20/s or 100/m"
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?(/[smh])?", text):
+        expected = "a rate up to 999999999, such as 20/s or 100/m"
         raise ImproperlyConfigured(f"{name}={text!r}: expected {expected}")
     return text
 

@@ -95,7 +95,7 @@ def test_a_good_value_is_read(
     ("reader", "text"),
     [
         *[("integer", text) for text in ("ten", "1.5", "-1", "1e3", "10 orders", "0x10")],
-        *[("integer", text) for text in ("1000001", "2147483648", "9" * 5000)],
+        *[("integer", text) for text in ("2147483648", "9" * 5000)],
         *[("at least one", text) for text in ("0", "-1")],
         *[("number", text) for text in ("x", "-1", "-0.1", "nan", "inf", "-inf", "1,5", "1e300")],
         *[("flag", text) for text in ("maybe", "2", "tru", "-")],
@@ -105,7 +105,7 @@ def test_a_good_value_is_read(
         ("range", "999999999999999"),
         *[
             ("rate", text)
-            for text in ("fast", "20/d", "/s", "-1/s", "20 / s", "20/s/s", "1e3/s", "9999999/s")
+            for text in ("fast", "20/d", "/s", "-1/s", "20 / s", "20/s/s", "1e3/s", "9999999999/s")
         ],
     ],
 )
