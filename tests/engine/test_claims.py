@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from orderengine.environment import MOST
 from orders import claims, database, lifecycle, loop, queries
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
@@ -64,6 +65,15 @@ def test_of_many_claims_at_once_one_gets_the_order(limits: Any, limited: bool) -
 
     assert len(got) == 1
     assert load(order_id).fence == 1
+
+
+def test_the_highest_limits_that_may_be_set_are_none(limits: Any) -> None:
+    limits(concurrency=MOST, starts=MOST)
+    first, second = sorted([place(), place()])
+
+    assert claims.runnable() == [first, second]
+    assert claim(first) is not None
+    assert claims.runnable() == [second]
 
 
 def test_an_unknown_or_finished_order_is_not_claimed(limits: Any) -> None:
