@@ -1,6 +1,7 @@
 """All configuration. The only reader of the environment; `.env.example` explains each name."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -25,6 +26,7 @@ DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 # Both URLs unset: on the embedded servers of `manage.py up`.
 EMBEDDED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
 # A running stack tells other commands where its servers are.
+SET_BY_USER = dict(os.environ)
 if EMBEDDED and (DATA_DIR / "stack.env").exists():
     environ.Env.read_env(DATA_DIR / "stack.env")
 
@@ -106,7 +108,7 @@ try:
     DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
 except ValueError as error:
     raise ImproperlyConfigured(f"{DATABASE_FORM} ({error})") from None
-if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+if not re.fullmatch(r"rediss?://[^/]+(/\d*)?(\?.*)?|unix://.+", REDIS_URL):
     raise ImproperlyConfigured("REDIS_URL: expected redis://host:port/number")
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.

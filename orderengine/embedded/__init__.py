@@ -1,10 +1,9 @@
 """PostgreSQL and Redis from wheels, for development and tests: nothing to install or configure."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from orderengine.embedded.files import STACK_FILE, data_dir_secrets, set_by_user, write_env
+from orderengine.embedded.files import STACK_FILE, data_dir_secrets, write_env
 from orderengine.embedded.postgres import Postgres
 from orderengine.embedded.redis import Redis
 from orderengine.embedded.server import EmbeddedError, Server
@@ -13,11 +12,14 @@ __all__ = ["EmbeddedError", "Postgres", "Redis", "Server", "Stack"]
 
 
 class Stack:
-    """The servers that `environ` does not name, and the environment in which all are known."""
+    """The servers that `environ` does not name, and the environment in which all are known.
 
-    def __init__(self, data_dir: Path, environ: Mapping[str, str] = os.environ) -> None:
+    `environ` is what the user has set, not what another stack's file has told.
+    """
+
+    def __init__(self, data_dir: Path, environ: Mapping[str, str]) -> None:
         self.data_dir = data_dir.resolve()
-        self.environ = set_by_user(environ, self.data_dir)
+        self.environ = environ
         self.secrets = data_dir_secrets(self.data_dir)
         self.postgres = None if self.environ.get("DATABASE_URL") else Postgres(self.data_dir)
         self.redis = None if self.environ.get("REDIS_URL") else Redis(self.data_dir)
@@ -41,14 +43,18 @@ class Stack:
         return {name: self.environ.get(name) or value for name, value in known.items()}
 
     def start(self) -> None:
-        """Starts the servers and writes `stack.env`, by which other commands find them."""
+        """Starts the servers and writes `stack.env`, by which other commands find them.
+
+        Without servers of its own there is none: whoever set both URLs sets them for each command.
+        """
         try:
             for server in self.servers:
                 server.start()
         except BaseException:
             self.stop(timeout=0)
             raise
-        write_env(self.data_dir / STACK_FILE, self.env)
+        if self.servers:
+            write_env(self.data_dir / STACK_FILE, self.env)
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stops the servers, each by force after `timeout` seconds, and removes `stack.env`."""

@@ -14,12 +14,6 @@ def read_env(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def set_by_user(environ: Mapping[str, str], data_dir: Path) -> dict[str, str]:
-    """The environment without what settings read into it from the file of a stack."""
-    told = read_env(data_dir / STACK_FILE)
-    return {name: value for name, value in environ.items() if told.get(name) != value}
-
-
 def write_private(path: Path, text: str) -> None:
     """Replaces a file in one step, readable by its owner only."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")

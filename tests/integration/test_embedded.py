@@ -236,18 +236,13 @@ def test_stack_tells_where_it_is_to_its_owner_only(data_dir: Path) -> None:
 def test_servers_that_are_named_are_not_started(data_dir: Path) -> None:
     stack = Stack(data_dir, {"DATABASE_URL": "postgres://a@b/c", "REDIS_URL": "redis://b"})
 
+    stack.start()
+
     assert stack.servers == []
     assert stack.env["DATABASE_URL"] == "postgres://a@b/c"
     assert stack.env["DEBUG"] == "false"
-
-
-def test_what_a_killed_stack_left_behind_names_no_server(data_dir: Path) -> None:
-    left = {"DATABASE_URL": "postgres://gone", "REDIS_URL": "redis://gone"}
-    (data_dir / "stack.env").write_text("".join(f"{k}={v}\n" for k, v in left.items()))
-
-    stack = Stack(data_dir, left)
-
-    assert [server.name for server in stack.servers] == ["postgres", "redis"]
+    assert not (data_dir / "stack.env").exists()  # nobody else is to use those
+    stack.stop()
 
 
 def made(data_dir: Path) -> None:

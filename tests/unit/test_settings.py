@@ -193,6 +193,7 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DATABASE_URL", "postgres://orders@db.example.com:port/orders"),
         ("REDIS_URL", "junk"),
         ("REDIS_URL", "http://redis.example.com"),
+        ("REDIS_URL", "redis://redis.example.com:6379/0x"),
     ],
 )
 @pytest.mark.parametrize("base", [PRODUCTION, {"DEBUG": "true"}], ids=["production", "development"])
@@ -260,6 +261,17 @@ def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
     assert made["DATABASES"]["default"]["PORT"] == 5999
     assert made["REDIS_URL"] == urls["REDIS_URL"]
     assert made["DEVELOPMENT"] is True
+
+
+def test_what_a_stack_tells_is_not_what_the_user_has_set(nowhere: dict[str, str]) -> None:
+    """Else a stack that was killed would name the servers of the next, or undo what it is told."""
+    told = {"DATABASE_URL": "postgres://gone", "DEX_SEED": "7", "DEBUG": "true"}
+    lines = "".join(f"{name}={value}\n" for name, value in told.items())
+    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+
+    made = settings({**nowhere, "DEX_SEED": "7"})
+
+    assert told.keys() & made["SET_BY_USER"].keys() == {"DEX_SEED"}
 
 
 # The command line --------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,6 @@ from rich.console import Console
 from websockets.exceptions import WebSocketException
 
 from orderengine.demo import ORDERS_SECONDS, DemoError, show
-from orderengine.embedded.files import set_by_user
 from orderengine.embedded.server import HOST, die_with_parent, free_port
 from orderengine.supervisor import ending_signals
 
@@ -88,7 +86,7 @@ def start_stack(data_dir: Path, port: int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "manage.py", "up"],
             cwd=settings.BASE_DIR,
-            env=set_by_user(os.environ, settings.DATA_DIR) | own,
+            env=settings.SET_BY_USER | own,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
