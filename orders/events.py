@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -116,7 +117,9 @@ class Doorbell:
             return
         self._events.append(event)
         if self._sending is None:
-            self._sending = asyncio.get_running_loop().create_task(self._send_all())
+            # It is not the first ringer's: its log lines have no request id.
+            loop, nobodys = asyncio.get_running_loop(), Context()
+            self._sending = loop.create_task(self._send_all(), context=nobodys)
 
     async def _send_all(self) -> None:
         try:

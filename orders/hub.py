@@ -5,6 +5,7 @@ asks the database every POLL_SECONDS for what a lost doorbell did not announce.
 """
 
 import asyncio
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -103,7 +104,8 @@ class Hub:
                     return await call(*args)
             except Exception as error:  # the layer raises whatever its client raises
                 log.warning("hub.redis_away", error=repr(error))
-                await asyncio.sleep(REDIS_SECONDS)
+                # Not at the moment at which the layer itself tries again, on the same connection.
+                await asyncio.sleep(REDIS_SECONDS * random.uniform(0.3, 0.8))  # noqa: S311
 
     async def _poll(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from orders import events, loop
+from orders import events, loop, requestid
 from orders.events import Doorbell, Event
 from tests.stacks import wait_until
 
@@ -92,6 +92,26 @@ def test_a_redis_that_fails_costs_its_events_and_no_later_ones(
 
     wait_until(lambda: rung["published"] == 1)
     assert sent == [2]
+
+
+def test_what_is_logged_of_many_requests_is_not_under_one_of_their_ids(
+    rung: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound: list[str] = []
+
+    async def send(waiting: Any, connection: Any) -> None:
+        bound.append(requestid.bound())
+
+    async def ring_of_a_request() -> None:
+        requestid.bind("req_first")
+        doorbell.ring(an_event(1))
+
+    monkeypatch.setattr(events, "send", send)
+    doorbell = Doorbell()
+    loop.run(ring_of_a_request())
+
+    wait_until(lambda: bound)
+    assert bound == [""]
 
 
 def test_what_waits_while_redis_is_slow_goes_in_one_call_and_more_than_that_is_dropped(

@@ -277,11 +277,11 @@ def output(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_the_command_halts_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     say: Callable[..., str] = lambda *words: output(capsys, *words)  # noqa: E731
     assert say("status") == "trading is open\n"
-    halted = say("--by", "c" * 200, "halt", "--reason", "a drill")
+    halted = say("halt", "--reason", "a drill", "--by", "c" * 200)
     assert re.fullmatch(r"trading is halted since \S+Z by c{150}: a drill\n", halted)
     with pytest.raises(CommandError, match="is halted since"):
         say("halt")
     assert say("status") == halted
-    assert say("--by", "c" * 200, "resume") == "trading is open\n"
+    assert say("resume", "--by", "c" * 200) == "trading is open\n"
     with pytest.raises(CommandError, match="not halted"):
         say("resume")

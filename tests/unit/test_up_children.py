@@ -74,3 +74,14 @@ def test_nothing_starts_without_the_key_that_is_named(
 
     with pytest.raises(CommandError, match=f"^DEX_KEYPAIR_FILE: .*{reason}"):
         call_command("up")
+
+
+@pytest.mark.parametrize("development", [True, False])
+def test_the_banner_has_a_login_in_development_only(settings: Settings, development: bool) -> None:
+    settings.DEVELOPMENT, settings.API_AUTH_REQUIRED = development, True
+
+    shown = up.banner({"FLOWER_BASIC_AUTH": "ops:their-secret"}, 5555)
+
+    assert ("their-secret" in shown) is development
+    assert ("apikey create ops)" in shown) is development
+    assert ("apikey create NAME --new-user)" in shown) is not development

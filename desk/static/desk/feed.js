@@ -96,6 +96,7 @@ export class Feed {
     if (frame.type === "hello") this.begin();
     else if (frame.type === "order.status") this.take(frame);
     else if (frame.type === "pong") this.resumed();
+    else if (frame.type === "heartbeat") this.ask();
     else if (frame.type === "error") this.refusal = frame;
   }
 
@@ -103,11 +104,16 @@ export class Feed {
   begin() {
     this.pause = FIRST_PAUSE_MS;
     this.missed = 0;
-    this.asked.clear();
     connection.patch({ state: this.met ? "resuming" : "connecting" });
     if (this.orders) this.say({ type: "subscribe", scope: "all" });
-    for (const orderId of this.last.keys()) this.subscribe(orderId);
+    this.ask();
     this.say({ type: "ping" });
+  }
+
+  /** For what is missing of each order. `scope: all` does not say what it lost while Redis was away. */
+  ask() {
+    this.asked.clear();
+    for (const orderId of this.last.keys()) this.subscribe(orderId);
   }
 
   resumed() {

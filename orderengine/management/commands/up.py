@@ -74,7 +74,7 @@ class Command(BaseCommand):
 
 def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
     """Returns after Ctrl-C, when nothing of the stack runs any more."""
-    stack = Stack(settings.DATA_DIR)
+    stack = Stack(settings.DATA_DIR, settings.SET_BY_USER)
     try:
         stack.start()
         prepare_database(stack.env)
@@ -177,18 +177,19 @@ def flower_url(port: int) -> str:
 def banner(env: Mapping[str, str], flower_port: int) -> str:
     """Where everything is, and two lines to paste."""
     user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
-    login = f"{user} / {password}  (development only)"
+    login = f"    {user} / {password}  (development only)" if settings.DEVELOPMENT else ""
+    name = user if settings.DEVELOPMENT else "NAME --new-user"
     key = ' -H "Authorization: Bearer $API_KEY"' if settings.API_AUTH_REQUIRED else ""
     body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":"1.5","slippage":0.01}'
     lines = [
         "",
         f"API      {base_url()}/api/orders",
-        f"admin    {base_url()}/admin/    {login}",
-        f"Flower   {flower_url(flower_port)}    {login}" if flower_port else "",
+        f"admin    {base_url()}/admin/{login}",
+        f"Flower   {flower_url(flower_port)}{login}" if flower_port else "",
         f"health   {base_url()}/health",
         "",
         *(
-            ["make a key:", f"  export API_KEY=$({manage_line(f'apikey create {user}')})"]
+            ["make a key:", f"  export API_KEY=$({manage_line(f'apikey create {name}')})"]
             if key
             else []
         ),

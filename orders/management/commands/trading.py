@@ -15,14 +15,15 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--by", default="manage.py", help="who says so, for the history")
         actions = parser.add_subparsers(dest="action", required=True)
         halt = actions.add_parser("halt", help="accept no order and start none from now on")
         halt.add_argument("--reason", default="", help="clients are told")
-        actions.add_parser("resume", help="accept and start orders again")
+        resume = actions.add_parser("resume", help="accept and start orders again")
+        for each in (halt, resume):
+            each.add_argument("--by", default="manage.py", help="who says so, for the history")
         actions.add_parser("status", help="whether trading is halted, since when and by whom")
 
-    def handle(self, *_: Any, action: str, by: str, **options: Any) -> None:
+    def handle(self, *_: Any, action: str, by: str = "", **options: Any) -> None:
         match action:
             case "halt":
                 if trading.halt(by, options["reason"]) is None:
