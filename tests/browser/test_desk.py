@@ -3,10 +3,12 @@
 import json
 import re
 import time
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, WebSocket, expect
+from playwright.sync_api import Page, WebSocket, WebSocketRoute, expect
 
 from tests.browser import desk
 from tests.browser.conftest import OpenPage
@@ -135,6 +137,51 @@ def test_dropped_connection_resumes_without_gap(
     assert set(before) == {1, 2, 3, 4}
     assert after == [5]  # what was missed, and nothing twice
     errors.clear()  # the browser tells of each request that the dead process did not answer
+
+
+def test_events_lost_on_a_connection_that_stays_are_asked_for_at_a_heartbeat(
+    running: Running, open_page: OpenPage
+) -> None:
+    """As while Redis is away: `scope: all` does not say what was rung meanwhile."""
+    page = open_page(running)
+    routes: list[WebSocketRoute] = []
+    lost: list[dict[str, Any]] = []
+
+    def lossy(route: WebSocketRoute) -> None:
+        routes.append(route)
+        server = route.connect_to_server()
+
+        def pass_on(payload: str | bytes) -> None:
+            frame = json.loads(payload)
+            if frame["type"] == "order.status" and frame["seq"] > 1 and not frame["replayed"]:
+                lost.append(frame)
+            else:
+                route.send(payload)
+
+        server.on_message(pass_on)
+
+    page.route_web_socket("**/api/orders/execute", lossy)
+    page.reload()
+    desk.ready(page)
+    desk.place(page)
+    wait_until_heard(page, lambda: [frame["status"] for frame in lost][-1:] == ["confirmed"])
+    assert shown_status(page) != "confirmed"
+    routes[-1].send(json.dumps({"type": "heartbeat"}))
+
+    desk.timeline_is(page, "confirmed")
+    assert [frame["seq"] for frame in desk.raw_frames(page)] == [1, 2, 3, 4, 5]
+
+
+def shown_status(page: Page) -> str | None:
+    return page.locator(".timeline header .status").get_attribute("data-status")
+
+
+def wait_until_heard(page: Page, condition: Callable[[], bool]) -> None:
+    """Playwright calls its handlers only while it waits."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
 
 
 def listen(socket: WebSocket, heard: list[list[int]]) -> None:
