@@ -1,19 +1,17 @@
 """Who opens a socket, from where, and what it wants to hear."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
-from rest_framework.exceptions import ValidationError
 
 from orders import keys, tickets
 from orders.hub import in_thread
 from orders.keys import Caller, not_authenticated
 from orders.problems import Problem
-from orders.serializers import SocketQuerySerializer
+from orders.serializers import SocketQuerySerializer, each_once
 
 
 async def authenticate(scope: Mapping[str, Any]) -> Caller:
@@ -59,11 +57,7 @@ def address(scope: Mapping[str, Any]) -> str | None:
 
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
     """Raises rest_framework's ValidationError where a parameter is given twice."""
-    given = parse_qsl(scope["query_string"].decode("latin1"), keep_blank_values=True)
-    times = Counter(name for name, _ in given)
-    if repeated := {name: "Give it once." for name in times if times[name] > 1}:
-        raise ValidationError(repeated, code="repeated")
-    return dict(given)
+    return each_once(parse_qsl(scope["query_string"].decode("latin1"), keep_blank_values=True))
 
 
 def subscription(scope: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """The requests a client may send: what each field may be, and the sentence when it is not."""
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, cast
@@ -54,6 +55,14 @@ class DecimalNumber(serializers.Field[Decimal, Any, str, Any]):
         if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
             self.fail("not_a_number")
         return number
+
+
+def each_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Those of an address. Raises ValidationError where one is given twice."""
+    times = Counter(name for name, _ in parameters)
+    if repeated := {name: "Give it once." for name in times if times[name] > 1}:
+        raise serializers.ValidationError(repeated, code="repeated")
+    return dict(parameters)
 
 
 class Strict(serializers.Serializer[Any]):

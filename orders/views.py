@@ -22,6 +22,7 @@ from orders.serializers import (
     ActivitySerializer,
     AfterSeqSerializer,
     OrderFilterSerializer,
+    each_once,
 )
 
 # Every frame of the WebSocket, in both directions.
@@ -30,6 +31,12 @@ ASYNCAPI = Path(__file__).with_name("asyncapi.yaml")
 
 def owner_of(request: Request) -> int | None:
     return request.user.pk if request.user.is_authenticated else None
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """Raises ValidationError where a parameter is given twice."""
+    given = request.query_params.lists()
+    return each_once([(name, value) for name, values in given for value in values])
 
 
 def find_order(request: Request, order_id: str) -> Order:
@@ -123,7 +130,7 @@ def known_to_client(request: Request, order: Order) -> bool:
 
 class OrderListView(APIView):
     def get(self, request: Request) -> Response:
-        query = OrderFilterSerializer(data=request.query_params.dict())
+        query = OrderFilterSerializer(data=query_of(request))
         page = find_page(request, query.wanted(), query.validated_data)
         return Response(
             {
@@ -158,7 +165,7 @@ def shown(orders: list[Order]) -> list[dict[str, Any]]:
 
 class EventsView(APIView):
     def get(self, request: Request, order_id: str) -> Response:
-        query = AfterSeqSerializer(data=request.query_params.dict())
+        query = AfterSeqSerializer(data=query_of(request))
         query.is_valid(raise_exception=True)
         order = find_order(request, order_id)
         events = queries.events_after(order.id, order.owner_id, query.validated_data["afterSeq"])
@@ -191,7 +198,7 @@ class ActivityView(APIView):
     """For the chart: the owner's orders of the last minutes by when and how they ended."""
 
     def get(self, request: Request) -> Response:
-        query = ActivitySerializer(data=request.query_params.dict())
+        query = ActivitySerializer(data=query_of(request))
         query.is_valid(raise_exception=True)
         return Response(activity.activity(owner_of(request), query.validated_data["minutes"]))
 

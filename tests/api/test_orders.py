@@ -435,6 +435,7 @@ def test_a_shown_time_parts_the_list(client: Client, kind: str) -> None:
         ("limit=", "/limit"),
         ("offset=10", "/offset"),
         ("Status=pending", "/Status"),
+        ("status=pending&status=failed", "/status"),
     ],
 )
 def test_a_query_that_means_nothing_is_refused(client: Client, query: str, pointer: str) -> None:
