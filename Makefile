@@ -38,7 +38,7 @@ transcript: .venv/installed ## one client's life over the WebSocket alone, again
 test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and dex
 	$(BIN)/python -m pytest -n 3 $(ARGS)
 
-test-fleet: .venv/installed ## the tests that need a fleet and their time: stops, kills, limits across processes, the fast profile
+test-fleet: .venv/installed ## the tests that start stacks and take their time: up, stops, kills, limits across processes, the fast profile
 	$(BIN)/python -m pytest -n 2 -m fleet tests/integration $(ARGS)
 
 test-browser: .venv/installed ## the order desk and the admin in Chromium

@@ -21,6 +21,8 @@ from orderengine.embedded import redis as redis_module
 from orderengine.embedded.files import read_env
 from tests.stacks import wait_until
 
+pytestmark = pytest.mark.fleet
+
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:

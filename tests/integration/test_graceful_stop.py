@@ -26,6 +26,8 @@ from orderengine.management.commands.up import daphne
 from tests.sockets import events, frame_of, hear_to_the_end
 from tests.stacks import ORDER, ROOT, Running, answers, stop, wait_until
 
+pytestmark = pytest.mark.fleet
+
 EXECUTE = "/api/orders/execute"
 WAITING_FOR_ORDERS = """
 SELECT 1 FROM pg_locks WHERE relation = 'orders_order'::regclass AND NOT granted

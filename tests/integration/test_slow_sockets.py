@@ -16,6 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.conftest import create_database
 from tests.stacks import Running, engine, wait_until
 
+pytestmark = pytest.mark.fleet
+
 MIB = 1024 * 1024
 HANDSHAKE = (
     b"GET /api/orders/execute HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"

@@ -22,6 +22,8 @@ from orderengine.embedded.server import free_port
 from orderengine.management.commands.demo import healthy
 from tests.stacks import ROOT, wait_until
 
+pytestmark = pytest.mark.fleet
+
 
 @dataclass
 class Up:
