@@ -59,7 +59,7 @@ class SimulatedChain:
         """Last block that takes a transaction with the blockhash of block `height`."""
         return height + self._validity
 
-    async def send(self, raw: bytes, *, before: datetime | None = None) -> None:
+    async def send(self, raw: bytes, *, before: datetime | None) -> None:
         """Record a signed transaction, if `before` has not come; the same again changes nothing.
 
         Those that are sent while others are recorded are recorded together.

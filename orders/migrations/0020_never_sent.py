@@ -8,7 +8,10 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(
-            "ALTER TABLE chain.transaction ALTER COLUMN sent_at DROP NOT NULL",
+            # Such a row had the moment at which it was recorded, as it expired.
+            "ALTER TABLE chain.transaction ALTER COLUMN sent_at DROP NOT NULL;"
+            "UPDATE chain.transaction SET sent_at = NULL WHERE outcome = 'expired' "
+            "AND settles_at - sent_at BETWEEN interval '-1 ms' AND interval '1 ms'",
             "UPDATE chain.transaction SET sent_at = settles_at WHERE sent_at IS NULL;"
             "ALTER TABLE chain.transaction ALTER COLUMN sent_at SET NOT NULL",
         )

@@ -124,10 +124,11 @@ def test_what_is_built_at_once_is_stored_with_the_decision(
         return parameters(moves)
 
     monkeypatch.setattr(lifecycle, "parameters", seen)
-    execute(place(), StubExchange(), monkeypatch)
+    for order_id in (place(), place(deadline_at=datetime.now(UTC) + timedelta(hours=1))):
+        execute(order_id, StubExchange(), monkeypatch)
 
     apart = ["building", "submitted", "confirmed"]
-    assert written == (apart[1:] if at_once else apart)
+    assert written == 2 * (apart[1:] if at_once else apart)
 
 
 @pytest.mark.parametrize(

@@ -78,14 +78,14 @@ def open_sockets(running: Running) -> int:
 
 def assert_served(client: ClientConnection) -> None:
     client.send(PING)
-    assert json.loads(client.recv(timeout=5))["type"] == "pong"
+    assert json.loads(client.recv(timeout=2))["type"] == "pong"
 
 
 def test_a_client_that_never_reads_is_cut_off_before_it_costs_memory(web: Running) -> None:
     memory = Memory(web)
     asked = 0
     with connect(web.socket_url) as other, deaf_client(web) as deaf:
-        assert json.loads(other.recv(timeout=5))["type"] == "hello"
+        assert json.loads(other.recv(timeout=2))["type"] == "hello"
         with pytest.raises(ConnectionError):  # noqa: PT012
             while asked < 40 * MIB:
                 deaf.sendall(masked(WRONG))
@@ -121,7 +121,7 @@ def test_a_client_that_writes_faster_than_it_is_answered_is_made_to_wait(web: Ru
         connect(web.socket_url) as other,
         deaf_client(web) as flooding,
     ):
-        assert json.loads(other.recv(timeout=5))["type"] == "hello"
+        assert json.loads(other.recv(timeout=2))["type"] == "hello"
         flood = threads.submit(send_for_ever, flooding, masked(PING) * 1000)
         until = time.monotonic() + 1.5
         while time.monotonic() < until:

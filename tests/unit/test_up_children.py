@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from orderengine.embedded import EmbeddedError
 from orderengine.embedded.server import free_port
 from orderengine.management.commands import up
 
@@ -85,3 +86,20 @@ def test_the_banner_has_a_login_in_development_only(settings: Settings, developm
     assert ("their-secret" in shown) is development
     assert ("apikey create ops)" in shown) is development
     assert ("apikey create NAME --new-user)" in shown) is not development
+
+
+def test_a_stack_is_told_what_the_user_has_set_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.SET_BY_USER = {"DEX_SEED": "7"}
+    told: list[Any] = []
+
+    def no_stack(data_dir: Path, environ: Any) -> None:
+        told.append(environ)
+        raise EmbeddedError("not here")
+
+    monkeypatch.setattr(up, "Stack", no_stack)
+    with pytest.raises(EmbeddedError):
+        up.run_stack(1, 0)
+
+    assert told == [{"DEX_SEED": "7"}]
