@@ -13,7 +13,7 @@ from dex.tokens import format_amount
 from dex.types import Token
 from orders import database, hints, lifecycle, render
 from orders.events import Event, iso
-from orders.models import Order, Status, new_suffix
+from orders.models import Order, Status, new_suffixes
 from orders.once import once_per_loop
 from orders.threads import in_thread
 
@@ -171,7 +171,7 @@ def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> N
 def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """As orders_place takes them. Ids ascend, so that the orders start in the order given."""
     moment = datetime.now(UTC)
-    suffixes = sorted(new_suffix() for _ in requests)
+    suffixes = sorted(new_suffixes(len(requests)))
     return [
         {
             **request.columns(),
