@@ -1,11 +1,15 @@
 """The engine beside a lean one in Node (tests/bench/lean), by turns on the same servers: the ratio.
 
     python -m tests.bench.beside [--profile fast] [--rounds 5] [--orders 1500] [--json FILE]
+    python -m tests.bench.beside --other DIR
 
 A machine that drifts by half within the hour makes a rate say little; what drifts for both alike
 is not in a ratio. The lean engine keeps none of the promises: no claim, fence, limit, idempotency
 or replay. Both have a web process and a worker, which is stopped while only POST is measured.
 Needs Node 20 and npm, which fetches what package-lock.json names. Takes 30 s a round.
+
+With --other it is beside another checkout of the engine in place of the lean one, with servers and
+a virtualenv (DIR/.venv) of its own: another commit, or another Python.
 """
 
 import argparse
@@ -21,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +39,9 @@ from orderengine.embedded.server import die_with_parent, free_port
 from orderengine.management.commands.up import interrupt_on_signals
 from tests.bench import load
 from tests.bench.figures import Figure, percentile, shown
-from tests.bench.load import BenchError
+from tests.bench.load import BenchError, Load
 from tests.bench.machine import heading
-from tests.bench.measures import CLIENTS, EXECUTE, MOST_SECONDS, ORDER
+from tests.bench.measures import BATCH, BATCH_SIZE, CLIENTS, EXECUTE, MOST_SECONDS, ORDER
 from tests.bench.stack import AT_ONCE, PROFILES, Stack, Target, stack, until_answers
 
 LEAN = Path(__file__).parent / "lean"
@@ -56,6 +60,7 @@ class Side:
     stack: Stack
     empty: Callable[[], None]
     processes: Callable[[str], list[psutil.Process]]  # of a role
+    name: str = "engine"
     found: dict[str, Figure] = field(default_factory=dict)
 
     def sql(self, query: str) -> Any:
@@ -81,16 +86,28 @@ class Side:
         self.found.setdefault(name, Figure(name, unit)).runs.append(value)
 
     def post(self, connections: int) -> None:
-        for process in self.processes("worker"):
-            process.suspend()
-        request = load.request(self.target.base_url, EXECUTE, ORDER)
-        more = load.for_seconds(POST_SECONDS)
-        done = asyncio.run(load.run(self.target.base_url, request, connections, more))
+        done = self.loaded(EXECUTE, ORDER, connections)
         self.add(f"POST, {connections} at once", done.per_second, "orders/s")
         self.add(f"POST, {connections} at once, p99", 1000 * percentile(done.took, 99), "ms")
+
+    def batches(self) -> None:
+        """Of this engine alone: the lean one takes none."""
+        done = self.loaded(BATCH, {"orders": [ORDER] * BATCH_SIZE}, CLIENTS)
+        name = f"batch of {BATCH_SIZE}, {CLIENTS} at once"
+        self.add(name, BATCH_SIZE * done.per_second, "orders/s")
+
+    def loaded(self, path: str, body: Any, connections: int) -> Load:
+        """While no worker runs, which leaves no order behind."""
+        for process in self.processes("worker"):
+            process.suspend()
+        request = load.request(self.target.base_url, path, body)
+        done = asyncio.run(
+            load.run(self.target.base_url, request, connections, load.for_seconds(POST_SECONDS))
+        )
         self.empty()
         for process in self.processes("worker"):
             process.resume()
+        return done
 
     def lifecycle(self, orders: int, *, counts: bool = True) -> None:
         """From the first POST to the last order's end, intake and execution together."""
@@ -146,11 +163,26 @@ def lean(running: Stack) -> Iterator[Side]:
     target = Target(f"http://127.0.0.1:{port}")
     try:
         until_answers(target, "/health", started["web"])
-        yield Side(target, "lean.orders", running, empty, processes)
+        yield Side(target, "lean.orders", running, empty, processes, "lean")
     finally:
         for process in started.values():
             process.kill()
             process.wait()
+
+
+def engine(running: Stack, name: str) -> Side:
+    return Side(running, "orders_order", running, running.empty, running.usage.of, name)
+
+
+@contextmanager
+def checkout(root: Path, home: Path, profile: str) -> Iterator[Side]:
+    """The engine of another checkout, with the Python of its own virtualenv."""
+    python = root / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise BenchError(f"{python} is missing: run `make .venv/installed` in {root}")
+    manage = [str(python), "manage.py"]
+    with stack(home, AT_ONCE, profile=profile, manage=manage, root=root) as running:
+        yield engine(running, "other")
 
 
 def installed() -> None:
@@ -177,6 +209,9 @@ def measure(ours: Side, other: Side, rounds: int, orders: int) -> None:
                 side.post(connections)
         for side in sides:
             side.lifecycle(orders)
+        if other.name != "lean":
+            for side in sides:
+                side.batches()
 
 
 def ratios(ours: Figure, other: Figure) -> list[float]:
@@ -186,7 +221,7 @@ def ratios(ours: Figure, other: Figure) -> list[float]:
 def table(ours: Side, other: Side) -> Table:
     found = Table(box=None, padding=(0, 2, 0, 0))
     found.add_column("measure", no_wrap=True)
-    for title in ("engine", "range", "lean", "range", "ratio", "range"):
+    for title in (ours.name, "range", other.name, "range", "ratio", "range"):
         found.add_column(title, justify="right", no_wrap=True)
     found.add_column("unit")
     for figure, its in zip(ours.found.values(), other.found.values(), strict=True):
@@ -200,8 +235,8 @@ def document(ours: Side, other: Side, options: argparse.Namespace) -> dict[str, 
     settings = {"profile": options.profile, "orders": options.orders, "environment": AT_ONCE}
     return {
         **heading(settings),
-        "engine": [figure.as_json() for figure in ours.found.values()],
-        "lean": [figure.as_json() for figure in other.found.values()],
+        ours.name: [figure.as_json() for figure in ours.found.values()],
+        other.name: [figure.as_json() for figure in other.found.values()],
         "ratios": {
             name: round(statistics.median(ratios(figure, other.found[name])), 3)
             for name, figure in ours.found.items()
@@ -221,6 +256,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--profile", choices=PROFILES, default="default")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--orders", type=positive, default=1500, help="of each lifecycle")
+    parser.add_argument(
+        "--other", type=Path, help="a checkout to set beside it, not the lean engine"
+    )
     parser.add_argument("--json", type=Path, help="write all of it to this file")
     return parser.parse_args()
 
@@ -231,8 +269,14 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="beside-"))
     gc.freeze()
     try:
-        with stack(home, AT_ONCE, profile=options.profile) as running, lean(running) as other:
-            ours = Side(running, "orders_order", running, running.empty, running.usage.of)
+        with ExitStack() as opened:
+            running = opened.enter_context(stack(home / "own", AT_ONCE, profile=options.profile))
+            other = opened.enter_context(
+                checkout(options.other.resolve(), home / "other", options.profile)
+                if options.other
+                else lean(running)
+            )
+            ours = engine(running, "engine")
             measure(ours, other, options.rounds, options.orders)
             found = document(ours, other, options)
     except (BenchError, OSError) as error:

@@ -107,11 +107,17 @@ def clean_environment() -> dict[str, str]:
 
 @contextmanager
 def stack(
-    home: Path, settings: Mapping[str, str], *, profile: str = "default", workers: int = 1
+    home: Path,
+    settings: Mapping[str, str],
+    *,
+    profile: str = "default",
+    workers: int = 1,
+    manage: Sequence[str] = MANAGE,
+    root: Path = ROOT,
 ) -> Iterator[Stack]:
     """`manage.py up` on a free port with its data in `home`; stopped, and empty, at the end."""
-    argv = [*MANAGE, "up", "--no-flower", "--workers", str(workers), *PROFILES[profile]]
-    with started(argv, home, settings) as running:
+    argv = [*manage, "up", "--no-flower", "--workers", str(workers), *PROFILES[profile]]
+    with started(argv, home, settings, root) as running:
         if workers:
             until_answers(running, "/health")
         try:
@@ -121,7 +127,9 @@ def stack(
 
 
 @contextmanager
-def started(argv: Sequence[str], home: Path, settings: Mapping[str, str]) -> Iterator[Stack]:
+def started(
+    argv: Sequence[str], home: Path, settings: Mapping[str, str], root: Path = ROOT
+) -> Iterator[Stack]:
     """The command, once its /health/ready is green."""
     port = free_port()
     env = {**clean_environment(), **settings, "DATA_DIR": str(home), "PORT": str(port)}
@@ -131,7 +139,7 @@ def started(argv: Sequence[str], home: Path, settings: Mapping[str, str]) -> Ite
     with log.open("ab") as output:
         process = subprocess.Popen(
             argv,
-            cwd=ROOT,
+            cwd=root,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
