@@ -97,11 +97,11 @@ class Exchange:
         """What `build` would answer, where the venue has nothing to wait for; else None."""
         return self._venues[route.legs[0].venue].build_at_once(route.request, route.legs)
 
-    async def send(self, swap: Swap, *, before: datetime | None) -> None:
-        """Harmless to repeat. Raises VenueUnavailable when the outcome is not known or `before`
-        has come, and OrderRejected(TX_REJECTED) for bytes no chain would take.
+    async def send(self, swap: Swap, *, before: datetime | None) -> SwapState:
+        """What is known of it already. Harmless to repeat. Raises VenueUnavailable when the outcome
+        is not known or `before` has come, and OrderRejected(TX_REJECTED) for bytes no chain takes.
         """
-        await self._venue_of(swap).send(swap, before=before)
+        return await self._venue_of(swap).send(swap, before=before)
 
     async def status(self, swap: Swap) -> SwapState:
         """Raises VenueUnavailable."""

@@ -159,3 +159,7 @@ class SwapState:
     fill: Fill | None = None
     error_code: str = ""
     error: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.status not in {SwapStatus.UNKNOWN, SwapStatus.PENDING}

@@ -50,6 +50,9 @@ NO_ROUTE_YET = {
 }
 
 
+UNDECIDED = SwapState(status=SwapStatus.PENDING)
+
+
 class RetryLater(Exception):
     """The attempt failed for a passing reason; the order is pending and due again later."""
 
@@ -141,10 +144,13 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
     """
     try:
         if order.status == Status.SUBMITTED:
-            swap = await in_thread(claims.live_swap, order)
+            swap, state = await in_thread(claims.live_swap, order), UNDECIDED
         else:
             swap = await submit(order, exchange)
-        return confirmed(order, await await_landing(order, swap, exchange))
+            state = await send(order, swap, exchange)
+        if not state.is_final:
+            state = await await_landing(order, swap, exchange)
+        return confirmed(order, state)
     except (VenueUnavailable, SlippageExceeded) as error:
         return retried(order, error.code, error.detail)
     except OrderRejected as error:
@@ -162,7 +168,7 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
 
 
 async def submit(order: Order, exchange: Exchange) -> Swap:
-    """Route, sign, store the signature, and only then send.
+    """Route, sign and store the signature: from here on the transaction may be sent.
 
     Where signing waits for nothing, the decision is stored together with the signature.
     """
@@ -187,7 +193,6 @@ async def submit(order: Order, exchange: Exchange) -> Swap:
             detail = "its deadline passed before it was sent"
             raise OrderRejected(FailureCode.DEADLINE_EXCEEDED, detail) from None
         raise
-    await send(order, swap, exchange)
     return swap
 
 
@@ -196,31 +201,29 @@ async def is_late(order: Order) -> bool:
     return order.deadline_at is not None and order.deadline_at <= await in_thread(database.now)
 
 
-async def send(order: Order, swap: Swap, exchange: Exchange) -> None:
-    """Hand the bytes over, if the order's deadline has not passed.
+async def send(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
+    """Hand the bytes over, if the order's deadline has not passed; what the chain says of them.
 
-    Whether they arrived is only ever learned from the chain's status.
+    Whether they arrived without an answer is only ever learned from the chain's status.
     """
     try:
-        await exchange.send(swap, before=order.deadline_at)
+        return await exchange.send(swap, before=order.deadline_at)
     except VenueUnavailable as error:
         log.warning("send.unanswered", order_id=order.id, tx_hash=swap.signature, error=str(error))
+        return UNDECIDED
 
 
 async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
     """Ask until the chain has decided; send the same bytes again while it has not seen them.
 
-    Raises VenueUnavailable or OrderRejected where the transaction can never land; ClaimLost,
-    HandedOver.
+    Raises ClaimLost, HandedOver.
     """
     renewed = time.monotonic()
     with exchange.watch(swap) as watch:
         while True:
             state = await next_state(order, watch)
-            if state.status is SwapStatus.LANDED:
+            if state.is_final:
                 return state
-            if state.status in {SwapStatus.FAILED, SwapStatus.EXPIRED}:
-                raise died(state)
             if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
                 await in_thread(claims.renew, order)
                 renewed = time.monotonic()
@@ -242,10 +245,13 @@ async def next_state(order: Order, watch: Watch) -> SwapState:
         return await watch.next_state(LOOK_UP_SECONDS)
     except VenueUnavailable as error:
         log.warning("status.unanswered", order_id=order.id, error=str(error))
-        return SwapState(status=SwapStatus.PENDING)
+        return UNDECIDED
 
 
 def confirmed(order: Order, state: SwapState) -> Move:
+    """Raises VenueUnavailable or OrderRejected where nothing has landed, nor ever will."""
+    if state.status is not SwapStatus.LANDED:
+        raise died(state)
     if state.fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
     filled = state.fill.amount_out

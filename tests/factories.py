@@ -114,12 +114,19 @@ class StubExchange:
     """Answers as told; remembers what was asked of it.
 
     `states` are the chain's answers in turn, the last one for ever; an exception is raised.
+    `sends` is what it says of a transaction that it is sent.
     """
 
     at_once = False  # whether it builds without waiting
 
-    def __init__(self, *states: SwapState | Exception, route: Exception | None = None) -> None:
+    def __init__(
+        self,
+        *states: SwapState | Exception,
+        route: Exception | None = None,
+        sends: SwapState | None = None,
+    ) -> None:
         self.states = list(states) or [landed()]
+        self.sends = sends or pending()
         self.route_error = route
         self.calls: list[str] = []
         self.sent: list[Swap] = []
@@ -146,10 +153,11 @@ class StubExchange:
             last_valid_block_height=1_000,
         )
 
-    async def send(self, swap: Swap, *, before: datetime | None) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> SwapState:
         self.calls.append("send")
         self.sent.append(swap)
         self.sent_before.append(before)
+        return self.sends
 
     def watch(self, swap: Swap) -> "StubWatch":
         return StubWatch(self, swap)

@@ -59,27 +59,31 @@ class SimulatedChain:
         """Last block that takes a transaction with the blockhash of block `height`."""
         return height + self._validity
 
-    async def send(self, raw: bytes, *, before: datetime | None) -> None:
+    async def send(self, raw: bytes, *, before: datetime | None) -> SwapState:
         """Record a signed transaction, if `before` has not come; the same again changes nothing.
 
-        Those that are sent while others are recorded are recorded together.
+        Those that are sent while others are recorded are recorded together. Answers what became of
+        it at once; unknown where it was recorded before.
 
         Raises OrderRejected(TX_REJECTED) for bytes the chain would never take, and
         VenueUnavailable when it is too late, by `before` (DEADLINE_EXCEEDED) or by its blockhash
         (TX_EXPIRED): it may have been recorded earlier, status() tells.
         """
-        await self._sends((raw, before))
+        return await self._sends((raw, before))
 
-    async def _record(self, sent: Sequence[tuple[bytes, datetime | None]]) -> list[DexError | None]:
+    async def _record(
+        self, sent: Sequence[tuple[bytes, datetime | None]]
+    ) -> list[SwapState | DexError]:
         read = [self._read(raw) for raw, _ in sent]
         rows = [
             {**self._row(*one), "before": before and before.isoformat()}
             for one, (_, before) in zip(read, sent, strict=True)
             if not isinstance(one, DexError)
         ]
-        refusals = dict(await self._database.send(RECORD, {"sent": Jsonb(rows), **_EXPIRED}))
+        found = await self._database.send(RECORD, {"sent": Jsonb(rows), **_EXPIRED})
+        answers = {signature: answer for signature, *answer in found}
         return [
-            one if isinstance(one, DexError) else self._reply(one[0], refusals[one[0].signature])
+            one if isinstance(one, DexError) else self._reply(one[0], *answers[one[0].signature])
             for one in read
         ]
 
@@ -92,7 +96,7 @@ class SimulatedChain:
         return [
             await self._bury(swap)
             if row[1] is None and row[0] > swap.last_valid_block_height
-            else _state_of(row)
+            else _state_of(row[1:])
             for swap, row in zip(swaps, await self._ask(swaps), strict=True)
         ]
 
@@ -105,7 +109,7 @@ class SimulatedChain:
     async def _bury(self, swap: Swap) -> SwapState:
         transaction = decode_transaction(swap.transaction, self._rules.layouts)
         await self._database.ask(BURY, {**self._identity(transaction), **_EXPIRED})
-        return _state_of((await self._ask([swap]))[0])
+        return _state_of((await self._ask([swap]))[0][1:])
 
     def _read(self, raw: bytes) -> tuple[DecodedTransaction, int] | OrderRejected:
         """The transaction and the height of its blockhash."""
@@ -131,12 +135,14 @@ class SimulatedChain:
             "error": outcome.error,
         }
 
-    def _reply(self, transaction: DecodedTransaction, refusal: str) -> VenueUnavailable | None:
+    def _reply(
+        self, transaction: DecodedTransaction, refusal: str, *state: Any
+    ) -> SwapState | VenueUnavailable:
         if refusal:
             return VenueUnavailable(refusal, TOO_LATE[refusal])
         if self._rules.loses_reply(transaction):
             return VenueUnavailable("QUOTE_UNAVAILABLE", "the answer to the transaction was lost")
-        return None
+        return _state_of(state)
 
     def _identity(self, transaction: DecodedTransaction) -> dict[str, object]:
         return {
@@ -148,8 +154,8 @@ class SimulatedChain:
         }
 
 
-def _state_of(row: tuple[Any, ...]) -> SwapState:
-    _, status, amount_in, amount_out, settles_at, error_code, error = row
+def _state_of(row: Sequence[Any]) -> SwapState:
+    status, amount_in, amount_out, settles_at, error_code, error = row
     match status:
         case None:
             return SwapState(status=SwapStatus.UNKNOWN)

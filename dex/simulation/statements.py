@@ -10,9 +10,10 @@ clock AS MATERIALIZED (
 )"""
 
 # Inserts each while its blockhash is current and its sender's `before` has not come; answers, for
-# each that is too late and not known already, the code of the reason. A quote may be one block
-# ahead where the clocks drift apart between two readings. In the order of their signatures: two
-# that send the same at once do not wait for each other in a circle.
+# each that is too late and not known already, the code of the reason, and of each that it has
+# inserted the state. A quote may be one block ahead where the clocks drift apart between two
+# readings. In the order of their signatures: two that send the same at once do not wait for each
+# other in a circle.
 RECORD = f"""
 WITH {_CLOCK}, sent AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(sent)s) AS s(
@@ -42,13 +43,16 @@ WITH {_CLOCK}, sent AS MATERIALIZED (
            CASE WHEN at_once AND outcome = 'landed' THEN lands_at END
     FROM fate ORDER BY signature
     ON CONFLICT (signature) DO NOTHING
+    RETURNING signature, status, amount_in, amount_out, settles_at, error_code, error
 )
 SELECT signature, CASE
     WHEN signature IN (SELECT signature FROM fate) OR signature IN (
         SELECT signature FROM chain.transaction
         WHERE signature = ANY (ARRAY(SELECT signature FROM sent)))
-    THEN '' WHEN before <= now THEN 'DEADLINE_EXCEEDED' ELSE 'TX_EXPIRED' END
-FROM block, sent
+    THEN '' WHEN before <= now THEN 'DEADLINE_EXCEEDED' ELSE 'TX_EXPIRED' END,
+    recorded.status, recorded.amount_in, recorded.amount_out, settles_at,
+    recorded.error_code, recorded.error
+FROM block, sent LEFT JOIN recorded USING (signature)
 """
 
 # Settles what is due and answers a row for each signature, in order: the height, then the

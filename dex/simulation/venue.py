@@ -71,8 +71,8 @@ class SimulatedVenue(Venue, ABC):
             last_valid_block_height=simulation.chain.last_valid_height(height),
         )
 
-    async def send(self, swap: Swap, *, before: datetime | None) -> None:
-        await self.tools.simulation.chain.send(swap.transaction, before=before)
+    async def send(self, swap: Swap, *, before: datetime | None) -> SwapState:
+        return await self.tools.simulation.chain.send(swap.transaction, before=before)
 
     async def status(self, swap: Swap) -> SwapState:
         return (await self.statuses([swap]))[0]

@@ -49,13 +49,15 @@ class Venue(ABC):
         return None
 
     @abstractmethod
-    async def send(self, swap: Swap, *, before: datetime | None) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> SwapState:
         """Hand the transaction to the chain; sending it again is harmless.
+
+        Answers what the chain says of it with that: pending or unknown, as a rule, and status()
+        is asked for the rest.
 
         At `before` and later it is not handed over: that is asked as late as the venue allows.
 
-        Raises VenueUnavailable when it is not known whether the chain took it. What became of it
-        is only ever learned from status().
+        Raises VenueUnavailable when it is not known whether the chain took it.
         """
 
     @abstractmethod

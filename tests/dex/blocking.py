@@ -21,8 +21,8 @@ class Blocking:
     def build(self, route: Route) -> Swap:
         return loop.run(self._exchange.build(route))
 
-    def send(self, swap: Swap, *, before: datetime | None = None) -> None:
-        loop.run(self._exchange.send(swap, before=before))
+    def send(self, swap: Swap, *, before: datetime | None = None) -> SwapState:
+        return loop.run(self._exchange.send(swap, before=before))
 
     def status(self, swap: Swap) -> SwapState:
         return loop.run(self._exchange.status(swap))

@@ -52,13 +52,14 @@ class Elsewhere(Venue):
             last_valid_block_height=150,
         )
 
-    async def send(self, swap: Swap, *, before: datetime | None) -> None:
+    async def send(self, swap: Swap, *, before: datetime | None) -> SwapState:
         if before is not None and before <= datetime.now(UTC):
             raise VenueUnavailable("DEADLINE_EXCEEDED", "not sent: the deadline had passed")
         assert VersionedTransaction.from_bytes(swap.transaction).verify_with_results() == [True]
         self.landed[swap.signature] = Fill(
             amount_in=10**9, amount_out=999_000, landed_at=datetime.now(UTC)
         )
+        return SwapState(status=SwapStatus.PENDING)
 
     async def status(self, swap: Swap) -> SwapState:
         fill = self.landed.get(swap.signature)

@@ -19,8 +19,6 @@ from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
 from dex.simulation.faults import Faults
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
 
-FINAL = {SwapStatus.LANDED, SwapStatus.FAILED, SwapStatus.EXPIRED}
-
 
 def with_quote(route: Route, **changes: object) -> Route:
     leg = route.legs[0]
@@ -36,7 +34,7 @@ def built(exchange: Exchange, request, *, blocks_ago: int = 0) -> Swap:
 
 def settled(exchange: Exchange, swap: Swap, within: float = 5) -> SwapState:
     deadline = time.monotonic() + within
-    while (state := exchange.status(swap)).status not in FINAL:
+    while not (state := exchange.status(swap)).is_final:
         assert time.monotonic() < deadline, f"still {state.status}"
         time.sleep(0.01)
     return state
@@ -68,6 +66,30 @@ def test_the_ledger_says_what_landed(exchange_with, request_for, ledger) -> None
         "SELECT order_id, attempt, venue, amount_in, amount_out, landed_at FROM chain.transaction"
     ).fetchone()
     assert row == ("ord_2", 3, swap.venue, fill.amount_in, fill.amount_out, fill.landed_at)
+
+
+def test_what_is_settled_at_once_is_the_answer_to_sending_it(exchange_with, request_for) -> None:
+    exchange = exchange_with()
+    swaps = [built(exchange, request_for(order_id=f"ord_{number}")) for number in range(2)]
+    hopeless = exchange.build(with_quote(exchange.route(request_for()), min_amount_out=10**18))
+
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(exchange.send, [*swaps, hopeless]))
+
+    assert answers == [exchange.status(swap) for swap in [*swaps, hopeless]]
+    assert [answer.status.value for answer in answers] == ["landed", "landed", "failed"]
+    assert answers[2].error_code == "SLIPPAGE_EXCEEDED"
+
+
+def test_what_is_under_way_is_pending_and_what_was_sent_before_is_to_be_asked_for(
+    exchange_with, request_for
+) -> None:
+    exchange = exchange_with(swap_latency_ms=(300, 300))
+    swap = built(exchange, request_for())
+
+    answers = [exchange.send(swap) for _ in range(2)]
+
+    assert [answer.status.value for answer in answers] == ["pending", "unknown"]
 
 
 def test_a_transaction_lands_by_itself(exchange_with, request_for, ledger) -> None:

@@ -83,10 +83,11 @@ def test_the_signature_is_stored_before_the_transaction_is_sent(
     exchange = StubExchange()
     seen: list[tuple[str, str]] = []
 
-    async def send(swap: Any, *, before: Any) -> None:
+    async def send(swap: Any, *, before: Any) -> Any:
         stored = "SELECT status, signature FROM orders_order o, orders_swap WHERE order_id = o.id"
         seen.append(tuple(database.rows(stored, {})[0].values()))
         exchange.sent.append(swap)
+        return pending()
 
     monkeypatch.setattr(exchange, "send", send)
     execute(order_id, exchange, monkeypatch)
@@ -196,6 +197,31 @@ def test_a_dead_transaction_is_followed_by_a_new_one(
     assert [swap.state for swap in swaps] == ["dead", "landed"]
     assert swaps[0].signature != swaps[1].signature
     assert load(order_id).tx_hash == swaps[1].signature
+
+
+def test_what_has_landed_when_it_is_sent_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_id = place()
+    exchange = StubExchange(sends=landed(213_800_000))
+
+    execute(order_id, exchange, monkeypatch)
+
+    assert exchange.calls == ["route", "build", "send"]
+    assert statuses(order_id)[-2:] == ["submitted", "confirmed"]
+    assert load(order_id).amount_out == 213_800_000
+
+
+def test_what_is_dead_when_it_is_sent_is_followed_by_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+    exchange = StubExchange(sends=dead(SwapStatus.FAILED, "TX_REJECTED"))
+
+    with pytest.raises(RetryLater):
+        execute(order_id, exchange, monkeypatch)
+
+    assert exchange.calls == ["route", "build", "send"]
+    assert statuses(order_id)[-2:] == ["submitted", "pending"]
+    assert Swap.objects.get(order=order_id).state == "dead"
 
 
 def test_a_lost_answer_to_send_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,9 +548,9 @@ def test_a_worker_told_to_stop_between_two_orders_begins_no_other(
     exchange = StubExchange()
     send = exchange.send
 
-    async def stop_while_sending(swap: Any, *, before: Any) -> None:
+    async def stop_while_sending(swap: Any, *, before: Any) -> Any:
         execution.leaving.set()
-        await send(swap, before=before)
+        return await send(swap, before=before)
 
     monkeypatch.setattr(exchange, "send", stop_while_sending)
     with listening() as room:

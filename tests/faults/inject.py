@@ -147,7 +147,6 @@ def wrap_worker() -> None:
     from celery.worker.request import Request  # noqa: PLC0415
 
     from dex.exchange import Exchange  # noqa: PLC0415
-    from dex.types import SwapStatus  # noqa: PLC0415
     from orders import claims, execution, lifecycle  # noqa: PLC0415
 
     submitting: set[str] = set()  # ids of orders
@@ -196,16 +195,16 @@ def wrap_worker() -> None:
         return await original(moves, wanted)
 
     @around(execution, "send")
-    async def send(original: Any, order: Any, swap: Any, exchange: Any) -> None:
-        await original(order, swap, exchange)
+    async def send(original: Any, order: Any, swap: Any, exchange: Any) -> Any:
+        state = await original(order, swap, exchange)
         reach("sent", order.client_order_id)
-
-    @around(execution, "next_state")
-    async def next_state(original: Any, order: Any, watch: Any) -> Any:
-        state = await original(order, watch)
-        if state.status is SwapStatus.LANDED:
-            reach("landed", order.client_order_id)
         return state
+
+    @around(execution, "confirmed")
+    def confirmed(original: Any, order: Any, state: Any) -> Any:
+        if state.fill:
+            reach("landed", order.client_order_id)
+        return original(order, state)
 
     @around(Request, "acknowledge")
     def acknowledge(original: Any, request: Any) -> None:
