@@ -76,11 +76,13 @@ class InOrder:
     """Passes each order's bells on once, and waits a moment for one that others have overtaken.
 
     A web process announces the first event of an order and workers the others, each when it has
-    time. Who follows one order reads its rows then; of all orders there is nothing to read.
+    time. What does not come in time is lost: `miss` is told, which reads it from the rows,
+    passes it on with `fill`, and ends the waiting with `settle`.
     """
 
-    def __init__(self, ring: Callable[[Bell], None]) -> None:
+    def __init__(self, ring: Callable[[Bell], None], miss: Callable[[Key], None]) -> None:
         self._ring = ring
+        self._miss = miss
         self._heard: dict[Key, int] = {}  # a bit for each seq that was passed on
         self._early: dict[Key, dict[int, Bell]] = {}
         self._patience: dict[Key, asyncio.TimerHandle] = {}
@@ -91,14 +93,27 @@ class InOrder:
         heard = self._heard.get(key, 0)
         if heard >> bell.seq & 1:
             return
-        # Of an order nothing was heard of, only the second event can have overtaken the first:
-        # one process sends the others.
-        joined_late = not heard and bell.seq > 2 and key not in self._early
-        if bell.seq == 1 or heard >> (bell.seq - 1) & 1 or joined_late:
-            self._pass(key, bell)
-            self._pass_what_follows(key, bell.seq + 1)
+        if bell.seq == 1 or heard >> (bell.seq - 1) & 1:
+            self.fill(bell)
         else:
             self._wait(key, bell)
+
+    def newest(self, key: Key) -> int:
+        """The highest seq that was passed on; 0 where none is known."""
+        return max(0, self._heard.get(key, 0).bit_length() - 1)
+
+    def fill(self, bell: Bell) -> None:
+        """Now, whatever is missing before it; once, as all others."""
+        key = bell.group, bell.order_id
+        if not self._heard.get(key, 0) >> bell.seq & 1:
+            self._pass(key, bell)
+            self._pass_what_follows(key, bell.seq + 1)
+
+    def settle(self, key: Key) -> None:
+        """Nothing more is to be had of what others wait for: they go without."""
+        self._be_patient_no_more(key)
+        for _, bell in sorted(self._early.pop(key, {}).items()):
+            self._pass(key, bell)
 
     def _pass(self, key: Key, bell: Bell) -> None:
         heard = self._heard.pop(key, 0)  # the order is now the one heard of last
@@ -122,9 +137,12 @@ class InOrder:
             seq += 1
         if not early:
             del self._early[key]
-            self._patience.pop(key).cancel()
+            self._be_patient_no_more(key)
+
+    def _be_patient_no_more(self, key: Key) -> None:
+        if patience := self._patience.pop(key, None):
+            patience.cancel()
 
     def _give_up(self, key: Key) -> None:
         del self._patience[key]
-        for _, bell in sorted(self._early.pop(key).items()):
-            self._pass(key, bell)
+        self._miss(key)

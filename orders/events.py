@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 BACKLOG = 1000
 TOGETHER = 100
 SEND_TIMEOUT_SECONDS = 1.0
-ORDER_GROUP = "order."
+ORDER_GROUP, OWNER_GROUP, OPEN = "order.", "owner.", "open"
 # One call for many messages: a command for each would cost the client more than Redis.
 PUBLISH = "for i = 1, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end"
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
@@ -86,7 +86,13 @@ def order_group(order_id: str) -> str:
 
 def owner_group(owner_id: int | None) -> str:
     """Everything of one owner; orders placed without a key in development share one."""
-    return f"owner.{owner_id if owner_id is not None else 'open'}"
+    return f"{OWNER_GROUP}{OPEN if owner_id is None else owner_id}"
+
+
+def owner_of(group: str) -> int | None:
+    """The other way."""
+    name = group.removeprefix(OWNER_GROUP)
+    return None if name == OPEN else int(name)
 
 
 def groups_of(event: Event) -> list[str]:

@@ -2,11 +2,14 @@
 
 Redis may be away when a socket opens, or be wiped under it: the hub joins groups when it can, and
 asks the database every POLL_SECONDS for what a lost doorbell did not announce.
+
+Of one order it rings for the newest seq, and each socket reads what it lacks. Of an owner's orders
+it reads what no bell has brought itself, once for all sockets.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +19,8 @@ from typing import Any, TypeVar
 import structlog
 
 from orders import presence, queries
-from orders.bells import Bell, Inbox, InOrder, heard, of_one_order
-from orders.events import ORDER_GROUP, channel_layer
+from orders.bells import Bell, Inbox, InOrder, Key, heard, of_one_order
+from orders.events import ORDER_GROUP, channel_layer, owner_group, owner_of
 from orders.once import once_per_loop
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,8 @@ POLL_SECONDS = 1.5
 # How long a socket waits for its group before it reads the database.
 JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
+# What is committed so much later than it was begun is found by the next poll.
+OVERLAP_SECONDS = 4.0
 
 T = TypeVar("T")
 
@@ -43,6 +48,8 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
 class Group:
     inboxes: set[Inbox] = field(default_factory=set)
     joined: asyncio.Event = field(default_factory=asyncio.Event)
+    # Of the loop's clock; what was before is nobody's to hear.
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
 class Hub:
@@ -50,8 +57,11 @@ class Hub:
         self._layer = channel_layer()
         self._groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
-        self._in_order = InOrder(self._ring)
-        for loop in (self._listen(), self._poll()):
+        self._in_order = InOrder(self._ring, self._miss)
+        self._missing: dict[Key, float] = {}  # since when, see _since
+        self._missed = asyncio.Event()
+        self._polled_at = self._now()
+        for loop in (self._listen(), self._poll(), self._mend()):
             task = asyncio.create_task(loop)
             _tasks.add(task)
             task.add_done_callback(_tasks.discard)
@@ -111,8 +121,9 @@ class Hub:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                await in_thread(presence.report)
                 await self._ring_newest()
+                await self._find_lost()
+                await in_thread(presence.report)  # to Redis, which may be away
             except Exception as error:  # nothing may end the poll: it makes good what was lost
                 log.warning("hub.poll_failed", error=repr(error))
 
@@ -121,6 +132,52 @@ class Hub:
         seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
         for order_id, seq in seqs.items():
             self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
+
+    async def _find_lost(self) -> None:
+        """What of owners' orders no bell has told of: it is lost, or on its way."""
+        began = self._now()
+        owners = {owner_of(name) for name in self._groups if not of_one_order(name)}
+        if owners:
+            first = min(self._since(owner_group(owner)) for owner in owners)
+            moved = await in_thread(queries.moved, owners, began - first)
+            keys = {(owner_group(owner_id), order_id): seq for owner_id, order_id, seq in moved}
+            behind = [key for key, seq in keys.items() if self._in_order.newest(key) < seq]
+            await self._read({key: self._since(key[0]) for key in behind})
+        self._polled_at = began
+
+    def _since(self, name: str) -> float:
+        """What was before has been heard, or is not to be; of the loop's clock."""
+        group = self._groups.get(name)
+        return max(group.since if group else self._now(), self._polled_at - OVERLAP_SECONDS)
+
+    def _miss(self, key: Key) -> None:
+        self._missing.setdefault(key, self._since(key[0]))
+        self._missed.set()
+
+    async def _mend(self) -> None:
+        while True:
+            await self._missed.wait()
+            self._missed.clear()
+            missing, self._missing = self._missing, {}
+            try:
+                await self._read(missing)
+            except Exception as error:  # what waits goes on waiting
+                log.warning("hub.read_failed", orders=len(missing), error=repr(error))
+                self._missing |= missing
+                await asyncio.sleep(POLL_SECONDS)
+                self._missed.set()
+            else:
+                for key in missing:
+                    self._in_order.settle(key)
+
+    async def _read(self, since: Mapping[Key, float]) -> None:
+        """Bring from the rows what no bell has, of each order from a moment on."""
+        seconds = {order_id: self._now() - moment for (_, order_id), moment in since.items()}
+        for event in await in_thread(queries.events_since, seconds) if seconds else []:
+            self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _ring(self, bell: Bell) -> None:
         if group := self._groups.get(bell.group):

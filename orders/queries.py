@@ -1,13 +1,14 @@
 """What views and sockets read. Every read of an order names its owner."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
 
 from orders import database
 from orders.events import Event, iso
-from orders.models import Order
+from orders.models import IN_EXECUTION, Order, listed
 from orders.render import Step
 
 ORDER_ID = re.compile(r"ord_\d{13}_[a-z0-9]{10}", re.ASCII)
@@ -25,6 +26,37 @@ STEPS = """
 SELECT order_id, seq, status, attempt, created_at,
        CASE status WHEN 'building' THEN coalesce(data -> 'quotes', '[]') END AS quotes
 FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
+"""
+# Orders of some owners that have moved in the last seconds: placed then, or before and now at their
+# end, at work, or waiting for another attempt. Owner 0 is none. Each part has one index that can
+# answer it: owners compared otherwise would be another, which has all of their orders.
+_SINCE = "now() - make_interval(secs => %(seconds)s)"
+_MOVED = f"coalesce(owner_id, 0) = ANY(%(owners)s) AND updated_at >= {_SINCE}"
+MOVED = f"""
+(SELECT owner_id, id, seq FROM orders_order
+ WHERE {_MOVED} AND id >= 'ord_' || lpad(floor(extract(epoch FROM {_SINCE}) * 1000)::text, 13, '0')
+ ORDER BY id)
+UNION
+SELECT ended.* FROM unnest(%(owners)s::int[]) AS owner, LATERAL (
+    SELECT owner_id, id, seq FROM orders_order
+    WHERE owner_id = owner AND completed_at >= {_SINCE} ORDER BY owner_id, completed_at) ended
+UNION
+(SELECT owner_id, id, seq FROM orders_order
+ WHERE 0 = ANY(%(owners)s) AND owner_id IS NULL AND completed_at >= {_SINCE}
+ ORDER BY owner_id, completed_at)
+UNION
+(SELECT owner_id, id, seq FROM orders_order
+ WHERE {_MOVED} AND status IN ({listed(IN_EXECUTION)}) ORDER BY id)
+UNION
+(SELECT owner_id, id, seq FROM orders_order
+ WHERE {_MOVED} AND status = 'pending' AND started_at IS NOT NULL ORDER BY id)
+"""
+EVENTS_SINCE = """
+SELECT e.order_id, o.owner_id, e.seq, e.status, e.previous_status, e.attempt, e.created_at, e.data
+FROM unnest(%(ids)s::text[], %(seconds)s::float8[]) AS asked(id, seconds)
+JOIN orders_order o USING (id) JOIN orders_orderevent e ON e.order_id = id
+WHERE e.created_at >= now() - make_interval(secs => seconds)
+ORDER BY e.order_id, e.seq
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
 # An index has the client order ids of each owner.
@@ -71,6 +103,18 @@ def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]
     """The stored events with a seq above `after`, in order."""
     params = {"order_id": order_id, "owner_id": owner_id, "after": after}
     return [Event(**row) for row in database.rows(EVENTS, params)]
+
+
+def moved(owner_ids: Iterable[int | None], seconds: float) -> list[tuple[int | None, str, int]]:
+    """(owner id, order id, seq) of the owners' orders that have moved in the last seconds."""
+    found = database.rows(MOVED, {"owners": [one or 0 for one in owner_ids], "seconds": seconds})
+    return [(row["owner_id"], row["id"], row["seq"]) for row in found]
+
+
+def events_since(seconds: Mapping[str, float]) -> list[Event]:
+    """Of each order those stored in the last so many seconds, in order."""
+    params = {"ids": list(seconds), "seconds": list(seconds.values())}
+    return [Event(**row) for row in database.rows(EVENTS_SINCE, params)]
 
 
 def newest_seqs(order_ids: list[str]) -> dict[str, int]:

@@ -5,13 +5,14 @@ import json
 import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
 from orderengine.asgi import application
-from orders import execution, intake, parsing
+from orders import events, execution, hub, intake, parsing
 from orders.consumers import OrderConsumer
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, pointers, stored_orders
@@ -133,6 +134,92 @@ async def test_all_orders_are_heard_live(hers: Socket, alice: User) -> None:
         assert seqs([f for f in frames if f["orderId"] == order_id]) == [1, 2, 3, 4, 5]
     # Nothing stored is replayed; the doorbell of its first event may have been on its way.
     assert seqs([f for f in frames if f["orderId"] == before]) in ([], [1])
+
+
+@pytest.fixture
+def soon_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost is looked for at once, so to say."""
+    monkeypatch.setattr(hub, "POLL_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("soon_found")
+@pytest.mark.parametrize("lost", ["all", "the first two", "the last", "every other", "by chance"])
+async def test_all_orders_are_heard_whatever_doorbells_were_lost(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    before = await place(owner_id=alice.pk)
+    await execute(before)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    publish, draw = events.publish, Random("doorbells").random
+
+    def maybe(event: events.Event) -> None:
+        arrives = {
+            "all": False,
+            "the first two": event.seq > 2,
+            "the last": event.seq < 5,
+            "every other": event.seq % 2 == 0,
+            "by chance": draw() < 0.5,
+        }
+        if arrives[lost]:
+            publish(event)
+
+    monkeypatch.setattr(events, "publish", maybe)
+    order_ids = [await place(owner_id=alice.pk) for _ in range(3)]
+    for order_id in order_ids:
+        await execute(order_id)
+
+    frames = await hers.events(15, seconds=20)
+    for order_id in order_ids:
+        assert seqs([f for f in frames if f["orderId"] == order_id]) == [1, 2, 3, 4, 5]
+    assert {frame["replayed"] for frame in frames} == {False}
+    await asyncio.sleep(0.5)  # nothing comes twice, by the next looks
+    assert await hers.until_pong() == []
+
+
+async def test_what_was_lost_comes_before_what_follows_it(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    publish = events.publish
+    lost = {1, 2, 4}
+    monkeypatch.setattr(events, "publish", lambda one: one.seq in lost or publish(one))
+
+    await execute(await place(owner_id=alice.pk))
+
+    assert seqs(await hers.events(5)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("soon_found")
+async def test_of_another_owners_orders_nothing_is_found(
+    hers: Socket, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    monkeypatch.setattr(events, "publish", lambda event: None)
+
+    await execute(await place(owner_id=bob.pk))
+    await execute(await place())
+    own = await place(owner_id=alice.pk)
+
+    (frame,) = await hers.events(1)
+    assert frame["orderId"] == own
+
+
+@pytest.mark.usefixtures("soon_found")
+async def test_orders_without_an_owner_are_found_as_well(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await socket.send(type="subscribe", scope="all")
+    await acknowledged(socket, "subscribe")
+    monkeypatch.setattr(events, "publish", lambda event: None)
+
+    order_id = await place()
+    await asyncio.to_thread(intake.withdraw, await asyncio.to_thread(factories.load, order_id))
+
+    frames = [f for f in await socket.events(2) if f["orderId"] == order_id]
+    assert [frame["status"] for frame in frames] == ["pending", "cancelled"]
 
 
 async def test_an_order_heard_twice_over_is_told_once(hers: Socket, alice: User) -> None:

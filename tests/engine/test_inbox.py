@@ -57,11 +57,20 @@ class Heard:
 
     def __init__(self) -> None:
         self.seqs: list[tuple[str, int]] = []
-        self.in_order = InOrder(lambda bell: self.seqs.append((bell.order_id, bell.seq)))
+        self.missed: list[str] = []
+        self.in_order = InOrder(
+            lambda bell: self.seqs.append((bell.order_id, bell.seq)),
+            lambda key: self.missed.append(key[1]),
+        )
 
     def ring(self, *seqs: int, order_id: str = "a") -> None:
         for seq in seqs:
             self.in_order.ring(Bell(owner_group(None), order_id, seq))
+
+    async def until_missed(self, *order_ids: str) -> None:
+        async with asyncio.timeout(5):
+            while self.missed != list(order_ids):  # noqa: ASYNC110 - a timer's
+                await asyncio.sleep(0.01)
 
 
 async def test_a_worker_that_is_heard_before_the_web_process_waits_for_it() -> None:
@@ -96,24 +105,67 @@ async def test_one_that_is_heard_twice_is_passed_on_once() -> None:
     assert heard.seqs == [("a", 1), ("a", 2), ("a", 3)]
 
 
-async def test_what_is_lost_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+KEY = (owner_group(None), "a")
+
+
+async def test_what_is_lost_is_read_and_what_waited_for_it_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
+    heard = Heard()
+    heard.ring(1, 5, 4)
+    await heard.until_missed("a")
+    heard.ring(7)
+
+    for seq in (1, 2, 3, 4):  # the rows there are
+        heard.in_order.fill(Bell(*KEY, seq))
+    heard.in_order.settle(KEY)
+    heard.ring(2, 3, 8)
+
+    assert heard.seqs == [("a", seq) for seq in (1, 2, 3, 4, 5, 7, 8)]
+    assert not heard.in_order._early
+
+
+async def test_without_the_rows_what_waited_goes_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
     heard = Heard()
     heard.ring(1, 4, 3)
+    await heard.until_missed("a")
 
-    async with asyncio.timeout(5):
-        while len(heard.seqs) < 3:  # noqa: ASYNC110 - a timer's
-            await asyncio.sleep(0.01)
+    heard.in_order.settle(KEY)
     heard.ring(2, 5, 2)
 
     assert heard.seqs == [("a", seq) for seq in (1, 3, 4, 2, 5)]  # late, and not lost
 
 
-async def test_an_order_that_is_first_heard_of_on_its_way_is_not_waited_for() -> None:
+async def test_what_is_read_before_it_was_missed_is_not_waited_for_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
+    heard = Heard()
+    heard.ring(3)
+    heard.in_order.settle(KEY)
+    heard.ring(5)
+
+    await heard.until_missed("a")
+    await asyncio.sleep(0.05)
+
+    assert (heard.seqs, heard.missed) == ([("a", 3)], ["a"])
+
+
+async def test_an_order_that_is_first_heard_of_on_its_way_may_have_been_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
     heard = Heard()
     heard.ring(4, 5)
+    await heard.until_missed("a")
+
+    heard.in_order.settle(KEY)  # no: it was there before anybody listened
 
     assert heard.seqs == [("a", 4), ("a", 5)]
+    assert heard.in_order.newest(KEY) == 5
+    assert heard.in_order.newest((KEY[0], "b")) == 0
 
 
 async def test_of_many_orders_those_heard_of_last_are_known(

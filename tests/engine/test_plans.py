@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from dex.simulation import database as chain
 from dex.simulation.statements import ASK
-from orders import claims, database, lifecycle, loop, placement
+from orders import claims, database, lifecycle, loop, placement, queries
 from orders.models import Status
 from tests.factories import order_in, order_request
 
@@ -24,6 +24,11 @@ LAND = """
 INSERT INTO chain.transaction
     (signature, order_id, attempt, venue, status, amount_in, outcome, settles_at)
 SELECT n::text, n::text, 1, 'raydium', 'landed', 1, 'landed', now() FROM generate_series(1, %s) n
+"""
+OLD = """
+UPDATE orders_order
+SET id = 'ord_1000000000000_' || right(id, 10), status = 'cancelled',
+    updated_at = now() - interval '1 h', completed_at = now() - interval '1 h'
 """
 Connection = psycopg.Connection[Any]
 When = Callable[[Connection, str, dict[str, Any]], None]
@@ -138,6 +143,19 @@ def test_an_order_that_is_placed_again_is_found_by_its_name(
     loop.run(placement.place_orders(named))
 
     assert rows_read(session, placement.PLACE, params) < 20
+
+
+def test_what_moved_last_is_found_without_reading_all_orders(
+    session: Connection, planned: When
+) -> None:
+    params = {"owners": [0, 1], "seconds": 5.0}
+    planned(session, queries.MOVED, params)
+    loop.run(placement.place_orders([order_request() for _ in range(MANY)]))
+    session.execute("DELETE FROM orders_orderevent")
+    session.execute(OLD)
+    moved = [order_in(status) for status in (Status.PENDING, Status.ROUTING, Status.CONFIRMED)]
+
+    assert rows_read(session, queries.MOVED, params, finds=len(moved)) < MANY / 10
 
 
 def test_the_chain_reads_what_it_is_asked_for(planned: When) -> None:
