@@ -121,6 +121,62 @@ def test_a_refusal_does_not_show_a_secret(nowhere: dict[str, str], name: str) ->
     assert "hush" not in refusal({**nowhere, **PRODUCTION, name: "hush"})
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    "password",
+    ["hu/sh", "hu?sh", "12/sh", "12?sh", "12?sh=x", "12/0?sh", "hu/s#h", "h/u@sh", "h[u/sh"],
+)
+def test_a_url_whose_password_is_not_encoded_is_refused_and_not_shown(
+    nowhere: dict[str, str], name: str, password: str
+) -> None:
+    scheme, _, rest = PRODUCTION[name].partition("://")
+    url = f"{scheme}://orders:{password}@{rest.rpartition('@')[2]}"
+
+    told = refusal({**nowhere, **PRODUCTION, name: url})
+
+    assert told.startswith(f"{name} cannot be read: expected {scheme}://user:password@host:port/")
+    assert "percent-encoded" in told
+    assert not [part for part in ("hu", "sh", "12", "example") if part in told]
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        # libpq names in its refusal what Django would take as it stands.
+        *[("DATABASE_URL", password) for password in ("hu%sh", "hu@sh", "hu sh")],
+        *[("REDIS_URL", password) for password in ("hu#sh", "12#sh", "hu[sh")],
+    ],
+)
+def test_a_url_that_only_one_library_can_read_is_refused(
+    nowhere: dict[str, str], name: str, password: str
+) -> None:
+    scheme, _, rest = PRODUCTION[name].partition("://")
+    url = f"{scheme}://orders:{password}@{rest.rpartition('@')[2]}"
+
+    assert "sh" not in refusal({**nowhere, **PRODUCTION, name: url})
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        (
+            "DATABASE_URL",
+            "postgresql://orders:a%2Fb%40c#d:e[f@db.example.com/orders?sslmode=require",
+        ),
+        ("DATABASE_URL", "postgres://orders@[::1]:5432/orders"),
+        ("DATABASE_URL", "postgres://a:5432,b:5433/orders"),
+        ("DATABASE_URL", "postgres:///orders?host=/run/postgresql"),
+        ("REDIS_URL", "redis://:a%2Fb@c%d@redis.example.com:6379/0?socket_timeout=1"),
+        ("REDIS_URL", "rediss://[::1]:6379"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_a_url_may_have_any_form_that_every_library_can_read(
+    nowhere: dict[str, str], name: str, url: str
+) -> None:
+    assert settings({**nowhere, **PRODUCTION, name: url})[name] == url
+
+
 def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
     url = "postgres://orders:$long-random@db.example.com:5432/orders"
     secrets = {"SECRET_KEY": f"${SECRET_KEY}", "DATABASE_URL": url, "FLOWER_BASIC_AUTH": "$u:$p"}
