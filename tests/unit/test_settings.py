@@ -1,6 +1,7 @@
 """Settings as an environment makes them: safe in production, or refused with one clear line."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -375,6 +376,19 @@ def test_without_a_database_a_command_says_so_in_one_line(
     nowhere: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
     assert "start the stack with `make up`" in one_line(nowhere, "manage.py", *arguments)
+
+
+@pytest.mark.parametrize("arguments", [("trading", "status"), ("apikey", "list")])
+def test_without_tables_a_command_says_so_in_one_line(
+    nowhere: dict[str, str], database_url: str, arguments: tuple[str, ...]
+) -> None:
+    environ = {**nowhere, "DEBUG": "true", "DATABASE_URL": database_url}
+
+    assert re.fullmatch(
+        r'PostgreSQL: relation "orders_\w+" does not exist: make the tables with'
+        r" `manage\.py migrate`\n",
+        one_line(environ, "manage.py", *arguments),
+    )
 
 
 def one_line(environ: dict[str, str], *arguments: str) -> str:
