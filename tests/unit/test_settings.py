@@ -363,12 +363,16 @@ def test_a_refusal_is_one_line_and_no_traceback(
 
 @pytest.mark.parametrize(
     "program",
-    [("daphne", "orderengine.asgi:application"), ("celery", "-A", "orderengine", "worker")],
+    [
+        ("lean", "daphne", "orderengine.asgi:application"),
+        ("lean", "celery", "-A", "orderengine", "worker"),
+        ("celery", "-A", "orderengine", "flower"),
+    ],
 )
-def test_web_and_worker_refuse_in_one_line_too(
+def test_web_worker_and_flower_refuse_in_one_line_too(
     nowhere: dict[str, str], program: tuple[str, ...]
 ) -> None:
-    assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", "lean", *program)
+    assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", *program)
 
 
 @pytest.mark.parametrize("arguments", [("trading", "status"), ("partitions", "status")])
