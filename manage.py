@@ -7,7 +7,8 @@ import sys
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
-from django.db.utils import OperationalError
+from django.db.utils import OperationalError, ProgrammingError
+from psycopg.errors import UndefinedTable
 
 
 def main() -> None:
@@ -16,12 +17,19 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"configuration: {error}")
+    except (ProgrammingError, UndefinedTable) as error:
+        if not isinstance(error.__cause__ or error, UndefinedTable):
+            raise
+        sys.exit(f"PostgreSQL: {first_line(error)}: make the tables with `manage.py migrate`")
     except (OperationalError, psycopg.OperationalError) as error:
-        reason = str(error).strip().partition("\n")[0]
         sys.exit(
-            f"PostgreSQL: {reason}: start the stack with `make up`, set DATA_DIR to that of a "
-            "running one, or set DATABASE_URL"
+            f"PostgreSQL: {first_line(error)}: start the stack with `make up`, set DATA_DIR to "
+            "that of a running one, or set DATABASE_URL"
         )
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -104,7 +104,8 @@ def _rank(quote: Quote, request: SwapRequest) -> tuple[int, object, str]:
 
 
 def _no_quote(failures: tuple[QuoteFailure, ...]) -> VenueUnavailable | OrderRejected:
-    details = "; ".join(failure.detail for failure in failures) or "no venue was asked"
+    sentences = dict.fromkeys(failure.detail for failure in failures)  # venues may share a chain
+    details = "; ".join(sentences) or "no venue was asked"
     codes = {failure.code for failure in failures}
     final = next((code for code in _FINAL_CODES if code in codes), None)
     if final is None or not codes <= set(_FINAL_CODES):

@@ -1,15 +1,34 @@
 """The Celery application: `celery -A orderengine worker`."""
 
 import os
+import sys
 
 from celery import Celery
-from celery.signals import heartbeat_sent, setup_logging, worker_ready, worker_shutdown
+from celery.signals import (
+    heartbeat_sent,
+    import_modules,
+    setup_logging,
+    worker_ready,
+    worker_shutdown,
+)
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from kombu.transport import TRANSPORT_ALIASES
 
 from orderengine.garbage import keep_what_is_loaded
 from orders import presence
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
+
+
+@import_modules.connect
+def refuse_wrong_settings(**_: object) -> None:
+    """Before Celery's own receivers, whose errors `celery` logs with their stacks and goes on."""
+    try:
+        settings.INSTALLED_APPS  # noqa: B018
+    except ImproperlyConfigured as error:
+        sys.exit(f"configuration: {error}")
+
 
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:Transport"))
 app = Celery("orderengine")

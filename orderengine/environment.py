@@ -109,6 +109,22 @@ def address(name: str) -> str:
     return read(name, "", parse, "an address such as https://flower.example.com/")
 
 
+def server_url(name: str, url: str, form: str, parse: Callable[[str], T], expected: str) -> T:
+    """What `parse` makes of a URL of this form.
+
+    A refusal shows nothing of it: of a password with a `/` the beginning is read as the port.
+    """
+    try:
+        if re.fullmatch(form, url):
+            return parse(url)
+    except ValueError:
+        pass
+    raise ImproperlyConfigured(
+        f"{name} cannot be read: expected {expected}, where special characters of the password "
+        "are percent-encoded (/ as %2F)"
+    )
+
+
 def millisecond_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
     """`2000-3000`, or one number for both ends."""
 

@@ -1,11 +1,11 @@
 """All configuration. The only reader of the environment; `.env.example` explains each name."""
 
 import os
-import re
 import secrets
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -101,15 +101,25 @@ NOT_RUNNING = "postgres://orders@127.0.0.1:1/orders"
 DATABASE_URL = required("DATABASE_URL", development=NOT_RUNNING)
 REDIS_URL = required("REDIS_URL", development="redis://127.0.0.1:1/0")
 
-DATABASE_FORM = "DATABASE_URL: expected postgres://user:password@host:port/name"
-if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
-    raise ImproperlyConfigured(DATABASE_FORM)
-try:
-    DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
-except ValueError as error:
-    raise ImproperlyConfigured(f"{DATABASE_FORM} ({error})") from None
-if not re.fullmatch(r"rediss?://[^/]+(/\d*)?(\?.*)?|unix://.+", REDIS_URL):
-    raise ImproperlyConfigured("REDIS_URL: expected redis://host:port/number")
+# An @ further on shows that what was read as the host is the beginning of a password.
+DATABASE_FORM = r"postgres(ql)?://((%[0-9A-Fa-f]{2}|[^/?@%\s])*@)?[^@]*"
+REDIS_FORM = r"rediss?://([^/?#]*@)?[^/?#@]+(/\d*)?(\?[^@]*)?|unix://([^/?#]*@)?/[^@]+"
+DATABASES = {
+    "default": read.server_url(
+        "DATABASE_URL",
+        DATABASE_URL,
+        DATABASE_FORM,
+        environ.Env.db_url_config,
+        "postgres://user:password@host:port/name",
+    )
+}
+read.server_url(
+    "REDIS_URL",
+    REDIS_URL,
+    REDIS_FORM,
+    lambda url: urlsplit(url).port,
+    "redis://user:password@host:port/number",
+)
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
     "CONN_MAX_AGE": 0,

@@ -96,9 +96,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
     def start(self, *loops: Any) -> None:
         self.tasks += [asyncio.create_task(loop) for loop in loops]
 
-    async def refuse(self, problem: Problem) -> None:
+    async def refuse(self, problem: Problem, **answered: str) -> None:
         self.closing = True
-        await self.say(**problem.as_frame())
+        await self.say(**problem.as_frame(), **answered)
         await self.close(CLOSE_CODES.get(problem.status, TRY_AGAIN_LATER))
 
     async def farewell(self, shutdown: asyncio.Event) -> None:
@@ -144,12 +144,12 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await handle(frame)
         except Exception as error:  # problem_of() logs what is a fault of ours
             problem = problem_of(error)
-            if problem.status == 401:
-                await self.refuse(problem)
-                return
             request_id = reference(said)
             answered = {} if request_id is None else {"inReplyTo": request_id}
-            await self.say(**problem.as_frame(), **answered)
+            if problem.status == 401:
+                await self.refuse(problem, **answered)
+            else:
+                await self.say(**problem.as_frame(), **answered)
 
     async def check_caller(self) -> None:
         """Raises Problem once the key this socket was opened with is revoked."""

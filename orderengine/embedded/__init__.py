@@ -1,9 +1,11 @@
 """PostgreSQL and Redis from wheels, for development and tests: nothing to install or configure."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import IO
 
-from orderengine.embedded.files import STACK_FILE, data_dir_secrets, write_env
+from orderengine.embedded.files import STACK_FILE, data_dir_secrets, take_lock, write_env
 from orderengine.embedded.postgres import Postgres
 from orderengine.embedded.redis import Redis
 from orderengine.embedded.server import EmbeddedError, Server
@@ -20,9 +22,13 @@ class Stack:
     def __init__(self, data_dir: Path, environ: Mapping[str, str]) -> None:
         self.data_dir = data_dir.resolve()
         self.environ = environ
-        self.secrets = data_dir_secrets(self.data_dir)
         self.postgres = None if self.environ.get("DATABASE_URL") else Postgres(self.data_dir)
         self.redis = None if self.environ.get("REDIS_URL") else Redis(self.data_dir)
+        self._lock: IO[str] | None = None
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        return data_dir_secrets(self.data_dir)
 
     @property
     def servers(self) -> list[Server]:
@@ -46,7 +52,10 @@ class Stack:
         """Starts the servers and writes `stack.env`, by which other commands find them.
 
         Without servers of its own there is none: whoever set both URLs sets them for each command.
+        Raises EmbeddedError, OSError; also while another stack has servers in the directory.
         """
+        if self.servers:
+            self._take_directory()
         try:
             for server in self.servers:
                 server.start()
@@ -56,8 +65,19 @@ class Stack:
         if self.servers:
             write_env(self.data_dir / STACK_FILE, self.env)
 
+    def _take_directory(self) -> None:
+        """The servers find one that runs already, but not one that is being prepared."""
+        try:
+            self._lock = take_lock(self.data_dir / "stack.lock")
+        except BlockingIOError:
+            raise EmbeddedError(
+                f"a stack is already running in {self.data_dir}: stop it or set DATA_DIR"
+            ) from None
+
     def stop(self, timeout: float = 5.0) -> None:
         """Stops the servers, each by force after `timeout` seconds, and removes `stack.env`."""
+        if self._lock is not None:
+            self._lock.close()  # a stack that comes now waits for the servers that are stopping
         try:
             for server in reversed(self.servers):
                 server.stop(timeout)

@@ -1,11 +1,28 @@
-"""The small files of a data directory: NAME=value lines, and secrets only their owner can read."""
+"""The small files of a data directory: NAME=value lines, secrets, a lock."""
 
+import fcntl
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 STACK_FILE = "stack.env"
+
+
+def take_lock(path: Path) -> IO[str]:
+    """Held until the file is closed or we end, however we end: children do not inherit it.
+
+    Raises BlockingIOError while another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
 
 
 def read_env(path: Path) -> dict[str, str]:

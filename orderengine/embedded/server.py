@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,13 @@ class Server:
         self.home = self.data_dir / self.name
         self.log = self.data_dir / f"{self.name}.log"
         self._port_file = self.data_dir / f"{self.name}.port"
-        self.secrets = data_dir_secrets(self.data_dir)
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        return data_dir_secrets(self.data_dir)
 
     @property
     def url(self) -> str:
@@ -122,12 +126,13 @@ class Server:
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stops the server, by force after `timeout` seconds; only its data and log are left."""
-        if self.process is not None:
-            try:
-                self._ask_to_stop(self.process, timeout)
-            finally:
-                self.process.kill()
-                self.process.wait()
+        if self.process is None:
+            return  # what is in its home is another stack's
+        try:
+            self._ask_to_stop(self.process, timeout)
+        finally:
+            self.process.kill()
+            self.process.wait()
         self._clean_up()
 
     def _ask_to_stop(self, process: "subprocess.Popen[bytes]", timeout: float) -> None:

@@ -169,9 +169,9 @@ async def test_a_revoked_key_ends_its_socket_at_the_next_frame(
     await socket.hello()
 
     await asyncio.to_thread(keys.revoke, header[11:19])
-    await socket.send(type="order.submit", order=order_body())
+    await socket.send(type="order.submit", requestId="r-1", order=order_body())
 
-    await refusal(socket, 401)
+    assert (await refusal(socket, 401))["inReplyTo"] == "r-1"
     assert await socket.close_code() == 4401
     assert await asyncio.to_thread(stored_orders) == []
 

@@ -187,6 +187,19 @@ async def test_no_quote_at_all_is_an_error(
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "detail"),
+    [(UNAVAILABLE, UNAVAILABLE, "gave no answer"), (NO_ROUTE, DRY, "no such pool; too little")],
+)
+async def test_what_several_venues_say_alike_is_said_once(
+    first: Callable[[], Quote], second: Callable[[], Quote], detail: str
+) -> None:
+    with pytest.raises(DexError) as caught:
+        await routed(raydium=first, meteora=second)
+
+    assert caught.value.detail == detail
+
+
 async def test_a_bug_in_a_venue_surfaces() -> None:
     with pytest.raises(ZeroDivisionError):
         await routed(raydium=lambda: 1 // 0, meteora=meteora)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
@@ -157,6 +158,19 @@ def test_an_order_that_is_not_there_is_one_line() -> None:
     with pytest.raises(CommandError, match="there is no order ord_1") as refused:
         call_command("explain", "ord_1")
 
+    assert refused.value.returncode == 2
+
+
+def test_explain_says_that_the_tables_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        with psycopg.connect(database.conninfo()) as conn:
+            conn.execute("SET search_path TO chain")
+            conn.execute("SELECT 1 FROM orders_order")
+
+    monkeypatch.setattr(database, "row", missing)
+
+    with pytest.raises(CommandError, match=r"does not exist: run manage\.py migrate$") as refused:
+        call_command("explain", "ord_1")
     assert refused.value.returncode == 2
 
 

@@ -180,6 +180,16 @@ def test_second_stack_in_one_directory_is_refused(postgres: Postgres, redis_serv
     psycopg.connect(postgres.url).close()  # the first one took no harm
 
 
+def test_a_server_that_was_never_started_cleans_up_after_no_other(data_dir: Path) -> None:
+    lock_file = data_dir / "postgres" / "postmaster.pid"
+    lock_file.parent.mkdir()
+    lock_file.touch()  # the other one is about to write it
+
+    Postgres(data_dir).stop()
+
+    assert lock_file.exists()
+
+
 def test_lock_file_of_a_dead_server_is_no_hindrance(postgres: Postgres) -> None:
     postgres.stop()
     stale = f"{os.getpid()}\n{postgres.home}\n0\n1\n\n127.0.0.1\n"  # a live pid, another program

@@ -31,6 +31,7 @@ class Up:
 
     data_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="up-")))
     port: int = field(default_factory=free_port)
+    log: str = "up.log"
     process: "subprocess.Popen[bytes] | None" = None
 
     def command(self, **extra: str) -> "subprocess.Popen[bytes]":
@@ -41,7 +42,7 @@ class Up:
             "DEBUG": "true",
             **dict.fromkeys(("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS"), ""),
         }
-        with (self.data_dir / "up.log").open("wb") as log:
+        with (self.data_dir / self.log).open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "manage.py", "up", "--no-flower"],
                 cwd=ROOT,
@@ -66,7 +67,7 @@ class Up:
 
     @property
     def output(self) -> str:
-        return (self.data_dir / "up.log").read_text()
+        return (self.data_dir / self.log).read_text()
 
     def child(self, words: str) -> psutil.Process | None:
         """The live child with these words on its command line."""
@@ -239,6 +240,23 @@ def test_second_stack_in_the_same_directory_is_refused(up: Up) -> None:
     assert f"a stack is already running in {up.data_dir}" in other.stderr
     assert len(other.stderr.splitlines()) == 1
     assert (up.data_dir / "stack.env").exists()
+
+
+def test_of_two_stacks_that_start_at_once_in_a_new_directory_one_runs(not_started: Up) -> None:
+    rival = Up(not_started.data_dir, log="rival.log")
+    stacks = (not_started, rival)
+    for stack in stacks:
+        stack.process = stack.command()
+    try:
+        wait_until(lambda: any("place an order" in stack.output for stack in stacks), 40)
+
+        (refused,) = (stack for stack in stacks if not stack.running())
+        assert refused.output.splitlines() == [
+            f"CommandError: a stack is already running in {refused.data_dir}:"
+            " stop it or set DATA_DIR"
+        ]
+    finally:
+        rival.stop()
 
 
 def test_busy_port_is_told_in_one_line(not_started: Up) -> None:

@@ -1,6 +1,7 @@
 """Settings as an environment makes them: safe in production, or refused with one clear line."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -119,6 +120,62 @@ def test_production_refuses_an_unsafe_value(nowhere: dict[str, str], name: str, 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "FLOWER_BASIC_AUTH"])
 def test_a_refusal_does_not_show_a_secret(nowhere: dict[str, str], name: str) -> None:
     assert "hush" not in refusal({**nowhere, **PRODUCTION, name: "hush"})
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    "password",
+    ["hu/sh", "hu?sh", "12/sh", "12?sh", "12?sh=x", "12/0?sh", "hu/s#h", "h/u@sh", "h[u/sh"],
+)
+def test_a_url_whose_password_is_not_encoded_is_refused_and_not_shown(
+    nowhere: dict[str, str], name: str, password: str
+) -> None:
+    scheme, _, rest = PRODUCTION[name].partition("://")
+    url = f"{scheme}://orders:{password}@{rest.rpartition('@')[2]}"
+
+    told = refusal({**nowhere, **PRODUCTION, name: url})
+
+    assert told.startswith(f"{name} cannot be read: expected {scheme}://user:password@host:port/")
+    assert "percent-encoded" in told
+    assert not [part for part in ("hu", "sh", "12", "example") if part in told]
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        # libpq names in its refusal what Django would take as it stands.
+        *[("DATABASE_URL", password) for password in ("hu%sh", "hu@sh", "hu sh")],
+        *[("REDIS_URL", password) for password in ("hu#sh", "12#sh", "hu[sh")],
+    ],
+)
+def test_a_url_that_only_one_library_can_read_is_refused(
+    nowhere: dict[str, str], name: str, password: str
+) -> None:
+    scheme, _, rest = PRODUCTION[name].partition("://")
+    url = f"{scheme}://orders:{password}@{rest.rpartition('@')[2]}"
+
+    assert "sh" not in refusal({**nowhere, **PRODUCTION, name: url})
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        (
+            "DATABASE_URL",
+            "postgresql://orders:a%2Fb%40c#d:e[f@db.example.com/orders?sslmode=require",
+        ),
+        ("DATABASE_URL", "postgres://orders@[::1]:5432/orders"),
+        ("DATABASE_URL", "postgres://a:5432,b:5433/orders"),
+        ("DATABASE_URL", "postgres:///orders?host=/run/postgresql"),
+        ("REDIS_URL", "redis://:a%2Fb@c%d@redis.example.com:6379/0?socket_timeout=1"),
+        ("REDIS_URL", "rediss://[::1]:6379"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_a_url_may_have_any_form_that_every_library_can_read(
+    nowhere: dict[str, str], name: str, url: str
+) -> None:
+    assert settings({**nowhere, **PRODUCTION, name: url})[name] == url
 
 
 def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
@@ -306,12 +363,16 @@ def test_a_refusal_is_one_line_and_no_traceback(
 
 @pytest.mark.parametrize(
     "program",
-    [("daphne", "orderengine.asgi:application"), ("celery", "-A", "orderengine", "worker")],
+    [
+        ("lean", "daphne", "orderengine.asgi:application"),
+        ("lean", "celery", "-A", "orderengine", "worker"),
+        ("celery", "-A", "orderengine", "flower"),
+    ],
 )
-def test_web_and_worker_refuse_in_one_line_too(
+def test_web_worker_and_flower_refuse_in_one_line_too(
     nowhere: dict[str, str], program: tuple[str, ...]
 ) -> None:
-    assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", "lean", *program)
+    assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", *program)
 
 
 @pytest.mark.parametrize("arguments", [("trading", "status"), ("partitions", "status")])
@@ -319,6 +380,19 @@ def test_without_a_database_a_command_says_so_in_one_line(
     nowhere: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
     assert "start the stack with `make up`" in one_line(nowhere, "manage.py", *arguments)
+
+
+@pytest.mark.parametrize("arguments", [("trading", "status"), ("apikey", "list")])
+def test_without_tables_a_command_says_so_in_one_line(
+    nowhere: dict[str, str], database_url: str, arguments: tuple[str, ...]
+) -> None:
+    environ = {**nowhere, "DEBUG": "true", "DATABASE_URL": database_url}
+
+    assert re.fullmatch(
+        r'PostgreSQL: relation "orders_\w+" does not exist: make the tables with'
+        r" `manage\.py migrate`\n",
+        one_line(environ, "manage.py", *arguments),
+    )
 
 
 def one_line(environ: dict[str, str], *arguments: str) -> str:

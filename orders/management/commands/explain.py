@@ -37,6 +37,9 @@ class Command(BaseCommand):
         except psycopg.OperationalError as error:
             reason = " ".join(str(error).split())
             raise CommandError(f"the database does not answer: {reason}", returncode=2) from None
+        except psycopg.errors.UndefinedTable as error:
+            reason = f"{error.diag.message_primary}: run manage.py migrate"
+            raise CommandError(reason, returncode=2) from None
         self.stdout.write(heading(order))
         for explanation in explanations:
             self.stdout.write(text(order, explanation))

@@ -1,0 +1,38 @@
+"""The lock of a data directory: held by one process, for as long as that lives."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orderengine.embedded.files import take_lock
+
+HOLD = """
+import pathlib, subprocess, sys
+from orderengine.embedded.files import take_lock
+lock = take_lock(pathlib.Path(sys.argv[1]))
+child = subprocess.Popen(["sleep", "60"], close_fds=False)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_lock_is_its_holder_s_until_that_is_killed_and_not_his_children_s(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "stack.lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        child = psutil.Process(int(holder.stdout.readline()))
+        try:
+            with pytest.raises(BlockingIOError):
+                take_lock(path)
+
+            holder.kill()
+            holder.wait()
+
+            assert child.is_running()
+            take_lock(path).close()
+        finally:
+            child.kill()
