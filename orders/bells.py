@@ -113,7 +113,7 @@ class InOrder:
         """Nothing more is to be had of what others wait for: they go without."""
         self._be_patient_no_more(key)
         for _, bell in sorted(self._early.pop(key, {}).items()):
-            self._pass(key, bell)
+            self.fill(bell)
 
     def _pass(self, key: Key, bell: Bell) -> None:
         heard = self._heard.pop(key, 0)  # the order is now the one heard of last
