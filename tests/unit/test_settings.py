@@ -375,7 +375,9 @@ def test_web_worker_and_flower_refuse_in_one_line_too(
     assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", *program)
 
 
-@pytest.mark.parametrize("arguments", [("trading", "status"), ("partitions", "status")])
+@pytest.mark.parametrize(
+    "arguments", [("trading", "status"), ("apikey", "list"), ("partitions", "status")]
+)
 def test_without_a_database_a_command_says_so_in_one_line(
     nowhere: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
