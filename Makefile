@@ -1,4 +1,4 @@
-PYTHON ?= python3
+PYTHON ?= $(or $(shell python3 .ci/interpreter 2>/dev/null),python3)
 HOST ?= http://127.0.0.1:3000
 RATE ?= 100
 DURATION ?= 1m
@@ -95,7 +95,7 @@ format: .venv/installed ## format and mend what ruff can
 		{ echo "$(PYTHON) is missing or older than 3.11: install Python 3.11 or set PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtualenv: install its venv package (python3-venv)"; exit 1; }
-	@echo "installing dependencies into .venv"
+	@echo "installing dependencies into .venv ($$($(PYTHON) -c 'import sys; print(sys.executable)'))"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
