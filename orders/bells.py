@@ -83,29 +83,25 @@ class InOrder:
     def __init__(self, ring: Callable[[Bell], None], miss: Callable[[Key], None]) -> None:
         self._ring = ring
         self._miss = miss
-        self._heard: dict[Key, int] = {}  # a bit for each seq that was passed on
+        self._newest: dict[Key, int] = {}  # the seq that was passed on last
         self._early: dict[Key, dict[int, Bell]] = {}
         self._patience: dict[Key, asyncio.TimerHandle] = {}
 
     def ring(self, bell: Bell) -> None:
         """Now, or as soon as the one before it is heard or given up. On an event loop."""
-        key = bell.group, bell.order_id
-        heard = self._heard.get(key, 0)
-        if heard >> bell.seq & 1:
-            return
-        if bell.seq == 1 or heard >> (bell.seq - 1) & 1:
+        if bell.seq <= self.newest((bell.group, bell.order_id)) + 1:
             self.fill(bell)
         else:
-            self._wait(key, bell)
+            self._wait(bell)
 
     def newest(self, key: Key) -> int:
         """The highest seq that was passed on; 0 where none is known."""
-        return max(0, self._heard.get(key, 0).bit_length() - 1)
+        return self._newest.get(key, 0)
 
     def fill(self, bell: Bell) -> None:
-        """Now, whatever is missing before it; once, as all others."""
+        """Now, whatever is missing before it; not after one that follows it."""
         key = bell.group, bell.order_id
-        if not self._heard.get(key, 0) >> bell.seq & 1:
+        if bell.seq > self.newest(key):
             self._pass(key, bell)
             self._pass_what_follows(key, bell.seq + 1)
 
@@ -116,13 +112,14 @@ class InOrder:
             self.fill(bell)
 
     def _pass(self, key: Key, bell: Bell) -> None:
-        heard = self._heard.pop(key, 0)  # the order is now the one heard of last
-        self._heard[key] = heard | 1 << bell.seq
-        if len(self._heard) > MOST_KNOWN:
-            del self._heard[next(iter(self._heard))]
+        self._newest.pop(key, None)  # the order is now the one heard of last
+        self._newest[key] = bell.seq
+        if len(self._newest) > MOST_KNOWN:
+            del self._newest[next(iter(self._newest))]
         self._ring(bell)
 
-    def _wait(self, key: Key, bell: Bell) -> None:
+    def _wait(self, bell: Bell) -> None:
+        key = bell.group, bell.order_id
         if key not in self._early:
             loop = asyncio.get_running_loop()
             self._patience[key] = loop.call_later(WAIT_SECONDS, self._give_up, key)

@@ -48,7 +48,7 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
 class Group:
     inboxes: set[Inbox] = field(default_factory=set)
     joined: asyncio.Event = field(default_factory=asyncio.Event)
-    # Of the loop's clock; what was before is nobody's to hear.
+    # Of the loop's clock, time.monotonic(); what was before is nobody's to hear.
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
@@ -139,7 +139,7 @@ class Hub:
         owners = {owner_of(name) for name in self._groups if not of_one_order(name)}
         if owners:
             first = min(self._since(owner_group(owner)) for owner in owners)
-            moved = await in_thread(queries.moved, owners, began - first)
+            moved = await in_thread(queries.moved, owners, first)
             keys = {(owner_group(owner_id), order_id): seq for owner_id, order_id, seq in moved}
             behind = [key for key, seq in keys.items() if self._in_order.newest(key) < seq]
             await self._read({key: self._since(key[0]) for key in behind})
@@ -172,8 +172,8 @@ class Hub:
 
     async def _read(self, since: Mapping[Key, float]) -> None:
         """Bring from the rows what no bell has, of each order from a moment on."""
-        seconds = {order_id: self._now() - moment for (_, order_id), moment in since.items()}
-        for event in await in_thread(queries.events_since, seconds) if seconds else []:
+        moments = {order_id: moment for (_, order_id), moment in since.items()}
+        for event in await in_thread(queries.events_since, moments) if moments else []:
             self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
 
     def _now(self) -> float:

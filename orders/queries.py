@@ -1,6 +1,7 @@
 """What views and sockets read. Every read of an order names its owner."""
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ SELECT order_id, seq, status, attempt, created_at,
        CASE status WHEN 'building' THEN coalesce(data -> 'quotes', '[]') END AS quotes
 FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
 """
-# Orders of some owners that have moved in the last seconds: placed then, or before and now at their
+# Orders of some owners that have moved lately: placed then, or before and now at their
 # end, at work, or waiting for another attempt. Owner 0 is none. Each part has one index that can
 # answer it: owners compared otherwise would be another, which has all of their orders.
 _SINCE = "now() - make_interval(secs => %(seconds)s)"
@@ -52,10 +53,10 @@ UNION
  WHERE {_MOVED} AND status = 'pending' AND started_at IS NOT NULL ORDER BY id)
 """
 EVENTS_SINCE = """
-SELECT e.order_id, o.owner_id, e.seq, e.status, e.previous_status, e.attempt, e.created_at, e.data
-FROM unnest(%(ids)s::text[], %(seconds)s::float8[]) AS asked(id, seconds)
-JOIN orders_order o USING (id) JOIN orders_orderevent e ON e.order_id = id
-WHERE e.created_at >= now() - make_interval(secs => seconds)
+SELECT e.order_id, o.owner_id, e.seq, e.status, e.previous_status, e.attempt, e.created_at, e.data,
+       extract(epoch FROM now() - e.created_at)::float8 AS age
+FROM orders_order o JOIN orders_orderevent e ON e.order_id = o.id
+WHERE o.id = ANY(%(ids)s) AND e.created_at >= now() - make_interval(secs => %(seconds)s)
 ORDER BY e.order_id, e.seq
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
@@ -70,6 +71,8 @@ CROSS JOIN LATERAL orders_named(u.id, %(name)s) o
 LIMIT {most}
 """
 MOST_CALLED = 50
+# A statement of the web is ended after 2 s.
+LATE_SECONDS = 2.5
 # More starts in a minute than this are not counted.
 MOST_STARTS = 10_000
 STATS = f"""
@@ -105,16 +108,28 @@ def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]
     return [Event(**row) for row in database.rows(EVENTS, params)]
 
 
-def moved(owner_ids: Iterable[int | None], seconds: float) -> list[tuple[int | None, str, int]]:
-    """(owner id, order id, seq) of the owners' orders that have moved in the last seconds."""
-    found = database.rows(MOVED, {"owners": [one or 0 for one in owner_ids], "seconds": seconds})
+def moved(owner_ids: Iterable[int | None], moment: float) -> list[tuple[int | None, str, int]]:
+    """(owner id, order id, seq) of the owners' orders that have moved since, or shortly before."""
+    found = _rows_since(moment, MOVED, {"owners": [one or 0 for one in owner_ids]})
     return [(row["owner_id"], row["id"], row["seq"]) for row in found]
 
 
-def events_since(seconds: Mapping[str, float]) -> list[Event]:
-    """Of each order those stored in the last so many seconds, in order."""
-    params = {"ids": list(seconds), "seconds": list(seconds.values())}
-    return [Event(**row) for row in database.rows(EVENTS_SINCE, params)]
+def events_since(moments: Mapping[str, float]) -> list[Event]:
+    """Of each order those stored since its moment, in order; and of those shortly before it,
+    no longer than the answer took, maybe some."""
+    rows = _rows_since(min(moments.values()), EVENTS_SINCE, {"ids": list(moments)})
+    now = time.monotonic()
+    return [Event(**row) for row in rows if row.pop("age") <= now - moments[row["order_id"]]]
+
+
+def _rows_since(moment: float, statement: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the last %(seconds)s, counted from when PostgreSQL looks at its clock: the moment, of
+    time.monotonic(), is among them. Raises TimeoutError where it may not be."""
+    asked = time.monotonic()
+    rows = database.rows(statement, {**params, "seconds": asked - moment + LATE_SECONDS})
+    if time.monotonic() - asked > LATE_SECONDS:
+        raise TimeoutError(f"PostgreSQL took more than {LATE_SECONDS} s to answer")
+    return rows
 
 
 def newest_seqs(order_ids: list[str]) -> dict[str, int]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from orderengine.asgi import application
-from orders import events, execution, hub, intake, parsing
+from orders import events, execution, hub, intake, parsing, queries
 from orders.consumers import OrderConsumer
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, pointers, stored_orders
@@ -169,12 +170,41 @@ async def test_all_orders_are_heard_whatever_doorbells_were_lost(
     for order_id in order_ids:
         await execute(order_id)
 
-    frames = await hers.events(15, seconds=20)
+    frames = await of_orders(hers, order_ids, 15)
     for order_id in order_ids:
         assert seqs([f for f in frames if f["orderId"] == order_id]) == [1, 2, 3, 4, 5]
     assert {frame["replayed"] for frame in frames} == {False}
     await asyncio.sleep(0.5)  # nothing comes twice, by the next looks
     assert await hers.until_pong() == []
+
+
+async def of_orders(socket: Socket, order_ids: list[str], count: int) -> list[dict[str, Any]]:
+    """So many frames of these; what happened just before the subscription may be heard as well."""
+    frames: list[dict[str, Any]] = []
+    while len(frames) < count:
+        frames += [f for f in await socket.events(1, seconds=20) if f["orderId"] in order_ids]
+    return frames
+
+
+@pytest.mark.usefixtures("soon_found")
+async def test_what_came_right_after_the_subscription_is_heard_however_long_reading_takes(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = queries.database.rows
+
+    def slow_rows(sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        time.sleep(0.5 if "seconds" in params else 0)
+        return rows(sql, params)
+
+    monkeypatch.setattr(queries.database, "rows", slow_rows)
+    monkeypatch.setattr(events, "publish", lambda event: None)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+
+    assert seqs(await of_orders(hers, [order_id], 5)) == [1, 2, 3, 4, 5]
 
 
 async def test_what_was_lost_comes_before_what_follows_it(

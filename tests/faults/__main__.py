@@ -99,6 +99,7 @@ async def carry_out(scenario: Scenario, fleet: Fleet, seed: str, *, long: bool) 
     begun = time.monotonic()
     clients = Clients(fleet.urls, seed, name=f"{SCENARIOS.index(scenario)}-{os.getpid()}")
     run = Run(fleet, clients, long)
+    await clients.overhear()
     if scenario.rate:
         run.load = asyncio.create_task(clients.steadily(scenario.rate))
     try:

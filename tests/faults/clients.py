@@ -1,10 +1,14 @@
-"""Clients that place orders and follow each on three sockets, and keep what they were told."""
+"""Clients that place orders and follow each on three sockets, and keep what they were told.
+
+Sockets on `scope: all`, one at each web process, must hear the same.
+"""
 
 import asyncio
 import itertools
 import json
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +24,7 @@ TERMINAL = {"confirmed", "failed", "cancelled", "expired"}
 REPEATED = 0.05  # of the orders are posted several times at once under one client order id
 COPIES = 5
 PATIENCE_SECONDS = 120.0
+OVERHEARD_SECONDS = 5.0  # after the last order's end
 SOCKET: dict[str, Any] = {
     "proxy": None,
     "open_timeout": 20,
@@ -53,6 +58,22 @@ class Heard:
         return len(self.statuses)
 
 
+@dataclass
+class Overheard:
+    """What one connection on `scope: all` was told, from its subscription until it was lost."""
+
+    since: float
+    lost: bool = False
+    seqs: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def told(self, order_id: str, placed: float, last: int) -> bool:
+        """Each event since its subscription, once and in order, of so many that there are."""
+        seqs = self.seqs[order_id]
+        first = 1 if placed > self.since else next(iter(seqs), last + 1)
+        until = max(seqs, default=0) if self.lost else last
+        return seqs == list(range(first, until + 1))
+
+
 class Clients:
     """Places and follows orders at any of the `urls`; `violations` is what must not have been."""
 
@@ -62,11 +83,14 @@ class Clients:
         self.name = name
         self.answers: list[Answer] = []
         self.order_ids: dict[str, str] = {}  # by client order id
+        self.placed: dict[str, float] = {}  # when an order was posted first
         self.heard: list[Heard] = []
+        self.overheard: list[Overheard] = []
         self.violations: list[str] = []
         self._numbers = itertools.count(1)
         self._turn = itertools.cycle(urls)
         self._following: set[asyncio.Task[None]] = set()
+        self._overhearing: list[asyncio.Task[None]] = []
         self._http = httpx.AsyncClient(trust_env=False, timeout=10, limits=NO_LIMITS)
 
     def use(self, urls: Sequence[str]) -> None:
@@ -74,7 +98,7 @@ class Clients:
         self._turn = itertools.cycle(urls)
 
     async def close(self) -> None:
-        for task in self._following:
+        for task in (*self._following, *self._overhearing):
             task.cancel()
         await self._http.aclose()
 
@@ -107,12 +131,14 @@ class Clients:
         prefix = f"{kind}." if kind else ""
         client_order_id = f"{prefix}{self.name}.{next(self._numbers)}"
         copies = COPIES if not kind and self.rng.random() < REPEATED else 1
+        begun = time.time()
         posts = [self.post_until_stored(client_order_id) for _ in range(copies)]
         answers = set(await asyncio.gather(*posts))
         if len(answers) != 1:
             self.violations.append(f"{client_order_id}: {copies} posts made {len(answers)} orders")
         order_id = answers.pop()
         self.order_ids[client_order_id] = order_id
+        self.placed[order_id] = begun
         self.follow(order_id)
         return order_id
 
@@ -186,6 +212,48 @@ class Clients:
             happened = moment(frame["timestamp"])
             heard.lags.append((happened, time.time() - happened))
 
+    async def overhear(self) -> None:
+        """Subscribe to all orders at each url, for as long as these clients live."""
+        self._overhearing = [asyncio.create_task(self.hear_all(url)) for url in self.urls]
+        async with asyncio.timeout(20):
+            while len(self.overheard) < len(self.urls):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def hear_all(self, url: str) -> None:
+        while True:
+            try:
+                async with connect(url.replace("http", "ws", 1) + PATH, **SOCKET) as socket:
+                    await socket.send('{"type":"subscribe","scope":"all"}')
+                    await self.listen_to_all(socket)
+            except (OSError, WebSocketException, TimeoutError):
+                pass
+            await asyncio.sleep(self.rng.uniform(0.05, 0.3))
+
+    async def listen_to_all(self, socket: ClientConnection) -> None:
+        overheard = Overheard(float("inf"))
+        try:
+            async for message in socket:
+                frame = json.loads(message)
+                if frame["type"] == "ack":
+                    overheard.since = time.time()
+                    self.overheard.append(overheard)
+                elif frame["type"] == "order.status":
+                    overheard.seqs[frame["orderId"]].append(frame["seq"])
+        finally:
+            overheard.lost = True
+
+    def not_overheard(self) -> list[str]:
+        """What differs on `scope: all` from what was heard of the orders one by one."""
+        last: dict[str, int] = {}
+        for heard in self.heard:
+            last[heard.order_id] = max(heard.last, last.get(heard.order_id, 0))
+        return [
+            f"{order_id}: scope: all told of {overheard.seqs[order_id]}, and there are {seq} events"
+            for overheard in self.overheard
+            for order_id, seq in last.items()
+            if not overheard.told(order_id, self.placed[order_id], seq)
+        ]
+
     async def ended(self, order_ids: list[str], seconds: float) -> None:
         """Until every socket has heard the end of these orders. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
@@ -203,6 +271,10 @@ class Clients:
                     f"{heard.order_id}: a socket heard nothing after seq {heard.last} "
                     f"({', '.join(heard.statuses[-1:])}) for {seconds:.0f} s"
                 )
+        late = time.monotonic() + OVERHEARD_SECONDS
+        while self.not_overheard() and time.monotonic() < late:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        self.violations += self.not_overheard()
 
 
 def moment(timestamp: str) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults import inject, verify
-from tests.faults.clients import Clients
+from tests.faults.clients import OVERHEARD_SECONDS, Clients
 from tests.faults.fleet import Fleet
 from tests.faults.scenarios import Run, eventually, freeze_once
 
@@ -141,7 +141,7 @@ CONTROLS = [
         8,
         without={"dispatchers": 0},
     ),
-    Control("only doorbells", drop_doorbells, ("a socket heard nothing after",), 8),
+    Control("only doorbells", drop_doorbells, ("a socket heard nothing after", "scope: all"), 8),
     Control(
         "Celery's rate_limit only",
         place_many,
@@ -165,6 +165,7 @@ async def try_out(control: Control, seed: str, *, broken: bool = True) -> Outcom
     fleet = Fleet(environment, **shape)
     async with fleet.running():
         clients = Clients(fleet.urls, seed, name="control")
+        await clients.overhear()
         await control.act(Run(fleet, clients, long=False))
 
         def found() -> list[str]:
@@ -178,7 +179,7 @@ async def try_out(control: Control, seed: str, *, broken: bool = True) -> Outcom
 
         settling = asyncio.create_task(clients.settle(control.patience))
         with suppress(TimeoutError):
-            await eventually(all_found, control.patience + 5, every=1.0)
+            await eventually(all_found, control.patience + OVERHEARD_SECONDS + 5, every=1.0)
         settling.cancel()
         await clients.close()
         seen = found()
