@@ -79,7 +79,9 @@ class Exchange:
         self._router = router
         self._prepare = prepare
         self._on_close = on_close
-        self._watchers = {venue.name: Watcher(venue.statuses) for venue in venues.values()}
+        self._watchers = {
+            venue.name: Watcher(venue.statuses, venue.status_pause) for venue in venues.values()
+        }
 
     def prepare(self) -> None:
         """Load the key now, and not with the first order. Raises KeypairFileError."""

@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from dex.types import Swap, SwapState, SwapStatus
 
-# Between two questions for the same swap, and longer by each that is asked for with it: a thousand
-# are not asked for as often as ten. A new one is asked for at once.
-POLL_SECONDS, POLL_SECONDS_EACH = 0.02, 0.0001
+# The pause between two questions is longer by this for each that is asked for: a thousand are not
+# asked for as often as ten. A new one is asked for at once.
+POLL_SECONDS_EACH = 0.0001
+
+PENDING = SwapState(status=SwapStatus.PENDING)
 
 Ask = Callable[[Sequence[Swap]], Awaitable[Sequence[SwapState]]]
 
@@ -18,25 +20,29 @@ class Watch:
     def __init__(self, swap: Swap, close: Callable[["Watch"], None]) -> None:
         self.swap = swap
         self._close = close
-        self._answers: asyncio.Queue[SwapState | Exception] = asyncio.Queue()
+        self._answer: SwapState | Exception = PENDING
+        self._told = asyncio.Event()
 
     async def next_state(self, seconds: float) -> SwapState:
-        """The next answer that is more than pending; pending where there is none in `seconds`.
+        """The newest answer that is more than pending, of those since the last; pending where there
+        is none in `seconds`.
 
         Raises what asking raised.
         """
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._answers.get()
+                await self._told.wait()
         except TimeoutError:
-            return SwapState(status=SwapStatus.PENDING)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            return PENDING
+        self._told.clear()
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
 
     def tell(self, answer: SwapState | Exception) -> None:
-        if isinstance(answer, Exception) or answer.status is not SwapStatus.PENDING:
-            self._answers.put_nowait(answer)
+        if answer != PENDING:
+            self._answer = answer
+            self._told.set()
 
     def __enter__(self) -> "Watch":
         return self
@@ -46,10 +52,12 @@ class Watch:
 
 
 class Watcher:
-    """Asks one venue from a task of its own, which is there while anybody waits."""
+    """Asks one venue from a task of its own, which is there while anybody waits; pauses so many
+    seconds between two questions for the same swap."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, pause: float) -> None:
         self._ask = ask
+        self._pause = pause
         self._new: list[Watch] = []
         self._open: set[Watch] = set()
         self._came = asyncio.Event()
@@ -73,7 +81,7 @@ class Watcher:
             self._came.clear()
             if loop.time() >= due:
                 asked = list(self._open)
-                due = loop.time() + POLL_SECONDS + POLL_SECONDS_EACH * len(asked)
+                due = loop.time() + self._pause + POLL_SECONDS_EACH * len(asked)
             await self._tell(asked)
         self._task = None
 

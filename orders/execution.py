@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 # Whoever waits for the chain looks up so often: at its lease, and whether it has to leave.
 LOOK_UP_SECONDS = 0.5
+# Between two sends of the same bytes, while the chain has not seen them.
+RESEND_SECONDS = 1.0
 # What a worker that was told to stop has not brought to an end by then, it hands over.
 HAND_OVER_SECONDS = 5.0
 # After the database was away: how often, and how many seconds apart, a worker tries to hand over.
@@ -218,7 +220,7 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
 
     Raises ClaimLost, HandedOver.
     """
-    renewed = time.monotonic()
+    renewed, sent = time.monotonic(), float("-inf")
     with exchange.watch(swap) as watch:
         while True:
             state = await next_state(order, watch)
@@ -227,8 +229,10 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
             if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
                 await in_thread(claims.renew, order)
                 renewed = time.monotonic()
-            if state.status is SwapStatus.UNKNOWN and not await is_late(order):
+            unseen = state.status is SwapStatus.UNKNOWN
+            if unseen and time.monotonic() - sent > RESEND_SECONDS and not await is_late(order):
                 await send(order, swap, exchange)
+                sent = time.monotonic()
             if gone.is_set():
                 raise HandedOver("this worker was told to stop")
 

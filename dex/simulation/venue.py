@@ -42,6 +42,7 @@ class SimulatedVenue(Venue, ABC):
     """
 
     programs: ClassVar[tuple[Program, ...]]
+    status_pause = 0.02  # the chain is a table beside us
 
     async def quote(self, request: SwapRequest) -> Quote:
         simulation = self.tools.simulation

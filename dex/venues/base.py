@@ -29,6 +29,8 @@ class Venue(ABC):
     """
 
     name: ClassVar[str]
+    # Between two questions for the same swaps, in seconds: about a block of Solana.
+    status_pause: ClassVar[float] = 0.4
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools

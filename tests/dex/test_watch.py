@@ -11,6 +11,7 @@ from dex.types import Fill, Swap, SwapState, SwapStatus
 from dex.watch import Watch, Watcher
 
 PENDING, UNKNOWN = SwapState(status=SwapStatus.PENDING), SwapState(status=SwapStatus.UNKNOWN)
+PAUSE = 0.01
 EXPIRED = SwapState(status=SwapStatus.EXPIRED, error_code="TX_EXPIRED", error="late")
 
 
@@ -46,7 +47,7 @@ def chain() -> Chain:
 
 @pytest.fixture
 def watcher(chain: Chain) -> Watcher:
-    return Watcher(chain.ask)
+    return Watcher(chain.ask, PAUSE)
 
 
 async def test_what_has_landed_is_told_by_the_first_question(
@@ -72,6 +73,32 @@ async def test_an_unknown_swap_is_told_each_time(chain: Chain, watcher: Watcher)
 
     with watcher.watch(a_swap("a")) as watch:
         assert [await watch.next_state(5) for _ in range(3)] == [UNKNOWN] * 3
+
+
+async def test_of_what_was_told_while_nobody_looked_the_newest_counts(
+    chain: Chain, watcher: Watcher
+) -> None:
+    chain.states["a"] = UNKNOWN
+
+    with watcher.watch(a_swap("a")) as watch:
+        async with asyncio.timeout(5):
+            while len(chain.questions) < 5:  # noqa: ASYNC110 - the chain is asked, we do not look
+                await asyncio.sleep(PAUSE)
+        chain.states["a"] = EXPIRED
+        asked = len(chain.questions)
+        while len(chain.questions) < asked + 2:  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE)
+
+        assert await watch.next_state(5) == EXPIRED
+
+
+async def test_the_pause_between_two_questions_is_the_venues(chain: Chain) -> None:
+    watcher = Watcher(chain.ask, 60)
+
+    with watcher.watch(a_swap("a")) as watch:
+        assert await watch.next_state(0.2) == PENDING
+
+    assert len(chain.questions) == 1
 
 
 async def test_swaps_that_come_while_a_question_is_under_way_are_asked_for_together(
@@ -132,7 +159,7 @@ async def test_a_venue_that_leaves_an_answer_out_is_a_fault_to_all_and_is_asked_
     async def ask(swaps: Sequence[Swap]) -> list[SwapState]:
         return answers.pop(0)
 
-    watcher = Watcher(ask)
+    watcher = Watcher(ask, PAUSE)
     with watcher.watch(a_swap("a")) as watch, watcher.watch(a_swap("b")) as other:
         for each in (watch, other):
             with pytest.raises(ValueError, match="zip"):

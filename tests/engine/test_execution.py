@@ -275,6 +275,27 @@ def test_taking_over_sends_the_same_bytes_when_the_chain_never_saw_them(
     assert exchange.sent[0].transaction == bytes(stored.transaction)
 
 
+def test_what_the_chain_has_not_seen_is_sent_again_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+    exchange = StubExchange(*[unknown()] * 20, landed())
+
+    execute(order.id, exchange, monkeypatch)
+
+    assert exchange.calls == ["status", "send", *["status"] * 20]
+
+    monkeypatch.setattr(execution, "RESEND_SECONDS", 0)
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+    exchange = StubExchange(*[unknown()] * 3, landed())
+
+    execute(order.id, exchange, monkeypatch)
+
+    assert exchange.calls == [*["status", "send"] * 3, "status"]
+
+
 def test_taking_over_an_unsigned_order_quotes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     order = order_in(Status.BUILDING)
     end_lease(order.id)
