@@ -29,6 +29,6 @@ def setup(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "tokens": {token.symbol: token.decimals for token in TOKENS},
         "user": request.user.get_username(),
         "isStaff": bool(getattr(request.user, "is_staff", False)),
-        "flower": settings.FLOWER_URL,
+        "flower": settings.FLOWER_URL if settings.DEVELOPMENT else "",
         "csrfToken": get_token(request),
     }

@@ -21,6 +21,8 @@ _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 
 def find(symbol_or_mint: str) -> Token | None:
     """Symbols in any case, mints exactly as written. WSOL is SOL."""
+    if not symbol_or_mint.isascii():  # there are more letters than S whose capital is S
+        return None
     return _BY_MINT.get(symbol_or_mint) or BY_SYMBOL.get(symbol_or_mint.upper())
 
 

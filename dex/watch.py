@@ -8,6 +8,8 @@ from dex.types import Swap, SwapState, SwapStatus
 # The pause between two questions is longer by this for each that is asked for: a thousand are not
 # asked for as often as ten. A new one is asked for at once.
 POLL_SECONDS_EACH = 0.0001
+# The pause after a question that had no answer, at least.
+FAILED_PAUSE_SECONDS = 0.5
 
 PENDING = SwapState(status=SwapStatus.PENDING)
 
@@ -82,7 +84,8 @@ class Watcher:
             if loop.time() >= due:
                 asked = list(self._open)
                 due = loop.time() + self._pause + POLL_SECONDS_EACH * len(asked)
-            await self._tell(asked)
+            if not await self._tell(asked):
+                due = loop.time() + max(self._pause, FAILED_PAUSE_SECONDS)
         self._task = None
 
     async def _wait(self, seconds: float) -> None:
@@ -93,9 +96,10 @@ class Watcher:
         except TimeoutError:
             pass
 
-    async def _tell(self, asked: list[Watch]) -> None:
+    async def _tell(self, asked: list[Watch]) -> bool:
+        """Whether there was an answer."""
         if not asked:
-            return
+            return True
         told: list[tuple[Watch, SwapState | Exception]]
         try:
             answers = await self._ask([watch.swap for watch in asked])
@@ -104,3 +108,4 @@ class Watcher:
             told = [(watch, error) for watch in asked]
         for watch, answer in told:
             watch.tell(answer)
+        return not any(isinstance(answer, Exception) for _, answer in told)

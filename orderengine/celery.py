@@ -28,6 +28,8 @@ def refuse_wrong_settings(**_: object) -> None:
         settings.INSTALLED_APPS  # noqa: B018
     except ImproperlyConfigured as error:
         sys.exit(f"configuration: {error}")
+    if "flower" in sys.argv and not (settings.DEVELOPMENT or settings.FLOWER_BASIC_AUTH):
+        sys.exit("configuration: FLOWER_BASIC_AUTH is not set: Flower would be open to everybody")
 
 
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:Transport"))

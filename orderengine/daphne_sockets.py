@@ -6,12 +6,14 @@ Daphne keeps what a client does not read and what the application has not read, 
 # ruff: noqa: N802, N803  (the names are Twisted's and Autobahn's)
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from daphne.server import reactor  # the one on Daphne's event loop, whoever imports it first
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
+from orderengine.daphne_requests import answer_of
 from orderengine.stopping import DRAIN_SECONDS
 from orders.problems import Problem
 
@@ -101,6 +103,16 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
     def serverClose(self, code: int | None = None) -> None:
         """With any code: Autobahn's sendClose() refuses 1001 and 1013."""
         self.sendCloseFrame(1000 if code is None else code)
+
+    def sendHttpErrorResponse(
+        self, code: int, reason: str, responseHeaders: list[tuple[str, str]] | None = None
+    ) -> None:
+        """Of a handshake that is none; Autobahn's has the reason in its first line only."""
+        name, headers = "BAD_REQUEST", dict(responseHeaders or [])
+        if code == HTTPStatus.METHOD_NOT_ALLOWED:
+            name, headers = "METHOD_NOT_ALLOWED", {"Allow": "GET"}
+        detail = f"Not a WebSocket handshake: {reason.rstrip('.')}."
+        self.sendData(answer_of(Problem(status=code, code=name, detail=detail, headers=headers)))
 
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         """Autobahn's, of a frame that is too long or none: first an `error` frame, as anywhere."""

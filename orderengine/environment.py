@@ -129,8 +129,8 @@ def millisecond_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
     """`2000-3000`, or one number for both ends."""
 
     def parse(text: str) -> tuple[int, int]:
-        low, _, high = text.partition("-")
-        most = within(int(high or low), 0, LONGEST_MS)
+        low, dash, high = text.partition("-")
+        most = within(int(high if dash else low), 0, LONGEST_MS)
         if int(low) > most:
             raise ValueError("the first number must not be above the second")
         return int(low), most

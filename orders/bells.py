@@ -99,19 +99,27 @@ class InOrder:
         return self._newest.get(key, 0)
 
     def fill(self, bell: Bell) -> None:
-        """Now, whatever is missing before it; not after one that follows it."""
+        """Now, whatever is missing before it; what waits is passed on where it belongs."""
         key = bell.group, bell.order_id
-        if bell.seq > self.newest(key):
-            self._pass(key, bell)
-            self._pass_what_follows(key, bell.seq + 1)
+        waiting = self._early.get(key, {})
+        for seq in sorted(waiting):
+            if seq < bell.seq:
+                self._pass(key, waiting.pop(seq))
+        self._pass(key, bell)
+        while following := waiting.pop(self.newest(key) + 1, None):
+            self._pass(key, following)
+        if not waiting:
+            self._wait_no_more(key)
 
     def settle(self, key: Key) -> None:
         """Nothing more is to be had of what others wait for: they go without."""
-        self._be_patient_no_more(key)
-        for _, bell in sorted(self._early.pop(key, {}).items()):
+        for _, bell in sorted(self._early.get(key, {}).items()):
             self.fill(bell)
 
     def _pass(self, key: Key, bell: Bell) -> None:
+        """Once, and never after one that follows it."""
+        if bell.seq <= self.newest(key):
+            return
         self._newest.pop(key, None)  # the order is now the one heard of last
         self._newest[key] = bell.seq
         if len(self._newest) > MOST_KNOWN:
@@ -125,18 +133,8 @@ class InOrder:
             self._patience[key] = loop.call_later(WAIT_SECONDS, self._give_up, key)
         self._early.setdefault(key, {})[bell.seq] = bell
 
-    def _pass_what_follows(self, key: Key, seq: int) -> None:
-        early = self._early.get(key)
-        if early is None:
-            return
-        while following := early.pop(seq, None):
-            self._pass(key, following)
-            seq += 1
-        if not early:
-            del self._early[key]
-            self._be_patient_no_more(key)
-
-    def _be_patient_no_more(self, key: Key) -> None:
+    def _wait_no_more(self, key: Key) -> None:
+        self._early.pop(key, None)
         if patience := self._patience.pop(key, None):
             patience.cancel()
 

@@ -54,11 +54,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
     # is away is served like any other.
     channel_layer_alias = ""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await super().__call__(scope, receive, scope.get("send_frame", send))
-
-    async def connect(self) -> None:
-        await self.accept()  # a close code reaches the client only after this
+    def __init__(self) -> None:
+        super().__init__()
         self.inbox = Inbox()
         self.following: dict[str, Following] = {}
         self.following_all = False
@@ -67,7 +64,17 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
-        self.number = presence.opened()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        number = presence.opened()
+        try:
+            await super().__call__(scope, receive, scope.get("send_frame", send))
+        finally:  # also where Daphne cancels it, which waits no longer for what it waits for
+            presence.closed(number)
+            self.let_go()
+
+    async def connect(self) -> None:
+        await self.accept()  # a close code reaches the client only after this
         self.start(self.farewell(self.scope["shutdown"]))  # type: ignore[typeddict-item]
         try:
             self.caller = await connecting.authenticate(self.scope)
@@ -84,8 +91,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         except Exception as error:  # every refusal is said before the socket closes
             await self.refuse(problem_of(error))
 
-    async def disconnect(self, code: int) -> None:
-        presence.closed(self.number)
+    def let_go(self) -> None:
         for task in self.tasks:
             task.cancel()
         for order_id in list(self.following):

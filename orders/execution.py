@@ -21,7 +21,6 @@ from dex.errors import DexError, OrderRejected, SlippageExceeded, VenueUnavailab
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
-from dex.watch import Watch
 from orders import claims, database, loop, render, requestid
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, Move, Step, advance_with_others, failure, move_of
@@ -220,10 +219,15 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
 
     Raises ClaimLost, HandedOver.
     """
-    renewed, sent = time.monotonic(), float("-inf")
+    renewed, sent, answered = time.monotonic(), float("-inf"), True
     with exchange.watch(swap) as watch:
         while True:
-            state = await next_state(order, watch)
+            try:
+                state = await watch.next_state(LOOK_UP_SECONDS)
+            except VenueUnavailable as error:
+                if answered:  # said once
+                    log.warning("status.unanswered", order_id=order.id, error=str(error))
+                state, answered = UNDECIDED, False
             if state.is_final:
                 return state
             if time.monotonic() - renewed > settings.ORDER_LEASE_SECONDS / 3:
@@ -241,15 +245,6 @@ def died(state: SwapState) -> DexError:
     """A new attempt may be made, where the reason was a passing one."""
     ends = VenueUnavailable if state.error_code in RETRYABLE_CODES else OrderRejected
     return ends(state.error_code, state.error)
-
-
-async def next_state(order: Order, watch: Watch) -> SwapState:
-    """What the chain says; a venue that does not answer leaves it pending."""
-    try:
-        return await watch.next_state(LOOK_UP_SECONDS)
-    except VenueUnavailable as error:
-        log.warning("status.unanswered", order_id=order.id, error=str(error))
-        return UNDECIDED
 
 
 def confirmed(order: Order, state: SwapState) -> Move:

@@ -29,8 +29,10 @@ POLL_SECONDS = 1.5
 # How long a socket waits for its group before it reads the database.
 JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
-# What is committed so much later than it was begun is found by the next poll.
+# What is committed so much later than it was begun is found by the next poll, and what is committed
+# LONGEST_SECONDS later where this role sees that somebody is at it.
 OVERLAP_SECONDS = 4.0
+LONGEST_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ class Hub:
         self._groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
         self._in_order = InOrder(self._ring, self._miss)
-        self._missing: dict[Key, float] = {}  # since when, see _since
+        self._missing: dict[Key, float] = {}  # since when it may be, where nothing is known of it
         self._missed = asyncio.Event()
         self._polled_at = self._now()
         for loop in (self._listen(), self._poll(), self._mend()):
@@ -135,9 +137,10 @@ class Hub:
 
     async def _find_lost(self) -> None:
         """What of owners' orders no bell has told of: it is lost, or on its way."""
-        began = self._now()
         owners = {owner_of(name) for name in self._groups if not of_one_order(name)}
+        began = self._now()
         if owners:
+            began = max(await in_thread(queries.oldest_writing), began - LONGEST_SECONDS)
             first = min(self._since(owner_group(owner)) for owner in owners)
             moved = await in_thread(queries.moved, owners, first)
             keys = {(owner_group(owner_id), order_id): seq for owner_id, order_id, seq in moved}
@@ -171,9 +174,10 @@ class Hub:
                     self._in_order.settle(key)
 
     async def _read(self, since: Mapping[Key, float]) -> None:
-        """Bring from the rows what no bell has, of each order from a moment on."""
-        moments = {order_id: moment for (_, order_id), moment in since.items()}
-        for event in await in_thread(queries.events_since, moments) if moments else []:
+        """Bring from the rows what no bell has: all that follows what was heard of an order, or
+        else its events from a moment on."""
+        wanted = {key[1]: (self._in_order.newest(key), moment) for key, moment in since.items()}
+        for event in await in_thread(queries.events_since, wanted) if wanted else []:
             self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
 
     def _now(self) -> float:

@@ -165,8 +165,14 @@ def field_errors(details: Any, pointer: str) -> Iterator[FieldError]:
         yield FieldError(pointer=pointer, code=details["code"], detail=str(details["message"]))
     else:
         for name, detail in details.items():
-            place = pointer if name == "non_field_errors" else f"{pointer}/{escape(str(name))}"
+            of_all = name == "non_field_errors" and not is_unknown_field(detail)
+            place = pointer if of_all else f"{pointer}/{escape(str(name))}"
             yield from field_errors(detail, place)
+
+
+def is_unknown_field(details: Any) -> bool:
+    """What a client sent may have the name that DRF gives to errors of no field."""
+    return isinstance(details, list) and details[0].get("code") == "unknown_field"
 
 
 def is_sentence(details: dict[str, Any]) -> bool:

@@ -55,9 +55,15 @@ UNION
 EVENTS_SINCE = """
 SELECT e.order_id, o.owner_id, e.seq, e.status, e.previous_status, e.attempt, e.created_at, e.data,
        extract(epoch FROM now() - e.created_at)::float8 AS age
-FROM orders_order o JOIN orders_orderevent e ON e.order_id = o.id
-WHERE o.id = ANY(%(ids)s) AND e.created_at >= now() - make_interval(secs => %(seconds)s)
+FROM unnest(%(ids)s::text[], %(after)s::int[]) AS asked(id, after)
+JOIN orders_order o USING (id) JOIN orders_orderevent e ON e.order_id = id AND e.seq > asked.after
 ORDER BY e.order_id, e.seq
+"""
+# The oldest transaction that writes: what it has written is seen with its end, and has the time of
+# its beginning. Other roles' are not shown.
+WRITING = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::float8 AS seconds
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
 # An index has the client order ids of each owner.
@@ -109,27 +115,34 @@ def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]
 
 
 def moved(owner_ids: Iterable[int | None], moment: float) -> list[tuple[int | None, str, int]]:
-    """(owner id, order id, seq) of the owners' orders that have moved since, or shortly before."""
-    found = _rows_since(moment, MOVED, {"owners": [one or 0 for one in owner_ids]})
+    """(owner id, order id, seq) of the owners' orders that have moved since a moment of
+    time.monotonic(), or shortly before. Raises TimeoutError where some may be missing."""
+    asked = time.monotonic()
+    params = {"owners": [one or 0 for one in owner_ids], "seconds": asked - moment + LATE_SECONDS}
+    found = database.rows(MOVED, params)
+    if time.monotonic() - asked > LATE_SECONDS:
+        raise TimeoutError(f"PostgreSQL took more than {LATE_SECONDS} s to answer")
     return [(row["owner_id"], row["id"], row["seq"]) for row in found]
 
 
-def events_since(moments: Mapping[str, float]) -> list[Event]:
-    """Of each order those stored since its moment, in order; and of those shortly before it,
-    no longer than the answer took, maybe some."""
-    rows = _rows_since(min(moments.values()), EVENTS_SINCE, {"ids": list(moments)})
-    now = time.monotonic()
-    return [Event(**row) for row in rows if row.pop("age") <= now - moments[row["order_id"]]]
-
-
-def _rows_since(moment: float, statement: str, params: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the last %(seconds)s, counted from when PostgreSQL looks at its clock: the moment, of
-    time.monotonic(), is among them. Raises TimeoutError where it may not be."""
+def oldest_writing() -> float:
+    """When the oldest transaction that is not at its end began, of time.monotonic(), or now."""
     asked = time.monotonic()
-    rows = database.rows(statement, {**params, "seconds": asked - moment + LATE_SECONDS})
-    if time.monotonic() - asked > LATE_SECONDS:
-        raise TimeoutError(f"PostgreSQL took more than {LATE_SECONDS} s to answer")
-    return rows
+    return asked - float(database.rows(WRITING, {})[0]["seconds"])
+
+
+def events_since(wanted: Mapping[str, tuple[int, float]]) -> list[Event]:
+    """Of each order those after a seq, in order; after 0 those since a moment of time.monotonic(),
+    and maybe some of shortly before, no longer than the answer took."""
+    after = [seq for seq, _ in wanted.values()]
+    rows = database.rows(EVENTS_SINCE, {"ids": list(wanted), "after": after})
+    now = time.monotonic()
+    found = []
+    for row in rows:
+        seq, moment = wanted[row["order_id"]]
+        if row.pop("age") <= now - moment or seq:
+            found.append(Event(**row))
+    return found
 
 
 def newest_seqs(order_ids: list[str]) -> dict[str, int]:

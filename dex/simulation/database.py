@@ -52,6 +52,7 @@ class Database:
         if clock is None or now_ns - clock[1] > CLOCK_MAX_AGE_NS:
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.get_running_loop().create_task(self._read_clock())
+                self._reading.add_done_callback(_look_at)
             # Whoever stops waiting leaves it: psycopg takes 10 s to cancel a statement of a server
             # that says nothing.
             clock = await asyncio.shield(self._reading)
@@ -77,3 +78,9 @@ class Database:
         read_at = self._monotonic_ns()
         self._clock = (unix_ms * 1_000_000 - read_at, read_at)
         return self._clock
+
+
+def _look_at(reading: asyncio.Task[tuple[int, int]]) -> None:
+    """Nobody may be there any more to take its error, and asyncio would log it with its stack."""
+    if not reading.cancelled():
+        reading.exception()

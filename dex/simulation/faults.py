@@ -33,8 +33,13 @@ class Faults:
 
         ValueError naming the part that is not understood.
         """
-        parts = (part.strip() for part in text.split(","))
-        return cls(dict(_parse_part(part) for part in parts if part))
+        thresholds: dict[tuple[str, Fault], int] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            named, threshold = _parse_part(part)
+            if named in thresholds:
+                raise ValueError(f"{part!r}: this fault is given twice")
+            thresholds[named] = threshold
+        return cls(thresholds)
 
     @property
     def venues(self) -> frozenset[str]:

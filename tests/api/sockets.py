@@ -69,6 +69,11 @@ class Socket:
         code: int = message["code"]
         return code
 
+    async def kill(self) -> None:
+        """As Daphne does with an application that is not at its end 10 s after its socket."""
+        self._wire.future.cancel()
+        await asyncio.wait([self._wire.future], timeout=PATIENCE)
+
     async def disconnect(self) -> None:
         if not self._wire.future.done():
             await self._wire.disconnect(timeout=PATIENCE)

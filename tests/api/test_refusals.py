@@ -49,7 +49,12 @@ def test_every_missing_field_is_named_at_once(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("name", "pointer"),
-    [("limitPrice", "/limitPrice"), ("amount_in", "/amount_in"), ("a/b~c", "/a~1b~0c")],
+    [
+        ("limitPrice", "/limitPrice"),
+        ("amount_in", "/amount_in"),
+        ("a/b~c", "/a~1b~0c"),
+        ("non_field_errors", "/non_field_errors"),
+    ],
 )
 def test_an_unknown_field_is_refused(client: Client, name: str, pointer: str) -> None:
     answer = refused(client, order_body(**{name: 1}))
@@ -104,13 +109,15 @@ def test_a_value_of_the_wrong_type_is_refused(client: Client, field: str, value:
         "18446744073.709551616",
         "1e30",
         pytest.param("1e9999999999999999999", id="exponent-past-decimal"),
+        pytest.param("1e99999999999999999999", id="exponent-past-reckoning"),
         pytest.param("9" * 4000, id="4000-digits"),
+        pytest.param("9" * 5000, id="5000-digits"),
         pytest.param(f'"{"9" * 5000}"', id="string-of-5000-digits"),
         pytest.param(f"1.{'1' * 5000}", id="5000-decimals"),
     ],
 )
 def test_an_amount_that_is_none_is_refused(client: Client, value: str) -> None:
-    refused(client, one("amount", value))
+    assert pointers(refused(client, one("amount", value))) == {"/amount"}
 
 
 def test_the_refusal_of_an_amount_shows_every_digit_of_it(client: Client) -> None:
@@ -152,7 +159,17 @@ def test_a_slippage_out_of_bounds_or_between_basis_points_is_refused(
 
 @pytest.mark.parametrize(
     "value",
-    ["5", '""', '"DOGE"', '"SOL "', '"SOL/USDC"', '"\\u0000"', '"\\ud800"', f'"{"x" * 100_000}"'],
+    [
+        "5",
+        '""',
+        '"DOGE"',
+        '"SOL "',
+        '"SOL/USDC"',
+        '"\\u017fOL"',
+        '"\\u0000"',
+        '"\\ud800"',
+        f'"{"x" * 100_000}"',
+    ],
     ids=lambda value: value[:12],
 )
 @pytest.mark.parametrize("field", ["tokenIn", "tokenOut"])
@@ -182,6 +199,9 @@ def test_an_order_type_that_is_not_there_is_refused(client: Client, value: str) 
 @pytest.mark.parametrize(
     "value",
     [
+        "123",
+        "123.5",
+        "true",
         '""',
         '"a b"',
         '" a"',
@@ -207,6 +227,14 @@ def test_a_client_order_id_of_other_characters_is_refused(client: Client, value:
         "5",
         "4102444800",
         '"2099-13-01T00:00:00Z"',
+        '"2099-01-01T00:00:00Z\\u0000"',
+        '"2099-01-01T00:00:00Z\\n"',
+        '"2099-01-01T00:00:00Z tomorrow"',
+        '"\\uff12099-01-01T00:00:00Z"',
+        '"2099-01-01x00:00:00Z"',
+        '"2099-01-01"',
+        '"20990101"',
+        '"2099-W01-1"',
         '"2020-01-01T00:00:00Z"',
         '"0001-01-01T00:00:00+14:00"',
         '"9999-12-31T23:59:59-14:00"',
@@ -214,6 +242,11 @@ def test_a_client_order_id_of_other_characters_is_refused(client: Client, value:
 )
 def test_a_deadline_that_is_none_or_has_passed_is_refused(client: Client, value: str) -> None:
     assert pointers(refused(client, one("deadline", value))) == {"/deadline"}
+
+
+@pytest.mark.parametrize("value", ["2099-01-01t00:00:00z", "2099-01-01T00:00:00.123456+02:00"])
+def test_a_deadline_is_any_timestamp_of_rfc_3339(client: Client, value: str) -> None:
+    assert execute(client, order_body(deadline=value)).status_code == 201
 
 
 @pytest.mark.parametrize(

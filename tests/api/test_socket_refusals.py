@@ -1,6 +1,7 @@
 """The WebSocket: a refusal is said in an `error` frame, then the socket closes with its code."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import Client
 
-from orders import database, execution, presence
+from orders import database, execution, presence, queries
+from orders.hub import hub
 from tests import factories
 from tests.api.http import bearer, order_body
 from tests.api.sockets import Socket, refusal, seqs
@@ -222,3 +224,32 @@ async def test_a_refused_socket_is_not_counted(connect: Connect) -> None:
     await socket.disconnect()
 
     assert presence.connections() == before
+
+
+async def test_a_socket_that_is_killed_while_it_waits_leaves_nothing_behind(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, answer = presence.connections(), threading.Event()
+    socket = await connect()
+    await socket.send(type="subscribe", scope="all")
+    await socket.send(type="subscribe", orderId=await place())
+    while (await socket.receive())["type"] != "order.status":
+        pass
+    monkeypatch.setattr(queries, "events_after", lambda *_: answer.wait(10))
+    await socket.send(type="subscribe", orderId=await place())
+    await asyncio.sleep(0.1)
+    assert loops_of_sockets()
+
+    await socket.kill()
+
+    answer.set()
+    assert presence.connections() == before
+    assert not any(group.inboxes for group in hub()._groups.values())
+    async with asyncio.timeout(5):
+        while loops_of_sockets():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def loops_of_sockets() -> list[str]:
+    running = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return [name for name in running if name.startswith("OrderConsumer.")]

@@ -139,6 +139,22 @@ async def test_without_the_rows_what_waited_goes_on_alone(monkeypatch: pytest.Mo
     assert heard.seqs == [("a", seq) for seq in (1, 3, 4, 5)]  # never after one that follows it
 
 
+async def test_what_waits_is_passed_on_before_what_is_read_and_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
+    heard = Heard()
+    heard.ring(5, 6, 8)
+    await heard.until_missed("a")
+
+    heard.in_order.fill(Bell(*KEY, 9))
+    heard.in_order.settle(KEY)
+    heard.ring(7, 10)
+
+    assert heard.seqs == [("a", seq) for seq in (5, 6, 8, 9, 10)]
+    assert not heard.in_order._early
+
+
 async def test_what_is_read_before_it_was_missed_is_not_waited_for_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

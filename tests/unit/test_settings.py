@@ -225,9 +225,12 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DEX_VENUES", "raydium,orca"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
+        ("DEX_SWAP_LATENCY_MS", "2000-"),
+        ("DEX_SWAP_LATENCY_MS", "-2000"),
         ("DEX_SWAP_LATENCY_MS", "999999999999999"),
         ("DEX_FAULTS", "rejected"),
         ("DEX_FAULTS", "rejected=2"),
+        ("DEX_FAULTS", "rejected=0.1,rejected=0.2"),
         ("DEX_FAULTS", "explosion=0.1"),
         ("DEX_FAULTS", "orca.rejected=0.1"),
         ("API_AUTH_REQUIRED", "perhaps"),
@@ -373,6 +376,12 @@ def test_web_worker_and_flower_refuse_in_one_line_too(
     nowhere: dict[str, str], program: tuple[str, ...]
 ) -> None:
     assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", *program)
+
+
+def test_flower_without_a_sign_in_does_not_start_in_production(nowhere: dict[str, str]) -> None:
+    flower = ("-m", "celery", "-A", "orderengine", "flower")
+
+    assert "FLOWER_BASIC_AUTH" in one_line({**nowhere, **PRODUCTION}, *flower)
 
 
 @pytest.mark.parametrize(

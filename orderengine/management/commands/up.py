@@ -59,6 +59,8 @@ class Command(BaseCommand):
     def handle(self, *_: Any, no_flower: bool, fast: bool, workers: int, **__: Any) -> None:
         if fast and (missing := proxy.missing()):
             raise CommandError(f"--fast needs {' and '.join(missing)}")
+        if workers < 0:
+            raise CommandError(f"--workers {workers}: a number from 0 on is expected")
         if not port_is_free(settings.PORT):
             raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
         check_key()
@@ -116,7 +118,7 @@ def children(
     stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int
 ) -> list[Child]:
     """The processes of the stack, in the order in which they start."""
-    concurrency = str(settings.QUEUE_CONCURRENCY or 10)
+    concurrency = str(settings.CELERY_WORKER_CONCURRENCY)
     table = dict(web)
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker{number}"
