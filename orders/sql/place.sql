@@ -107,8 +107,8 @@ BEGIN
         FROM jsonb_array_elements(answers) WITH ORDINALITY AS answer(a, n) ORDER BY n;
 END $$;
 
--- Orders that have nothing to do with each other, each with its owner, in one COMMIT. The answer has
--- a row for each that was stored. What may be said about an order that this does not store is
+-- Orders that have nothing to do with each other, each with its owner, in one COMMIT. The answer
+-- has a row for each that was stored. What may be said about an order that this does not store is
 -- orders_place's to say, of that order alone: no order is refused for the sake of another. One that
 -- waits for whoever is placing the same client order id does not make its neighbours wait long: the
 -- statement ends with 55P03, and nothing is stored.

@@ -61,8 +61,8 @@ BEGIN
         ORDER BY id LIMIT least(greatest(least(room.places - retries, room.starts_left), 0), most);
 END $$;
 
--- Orders that four workers in turn were lost with, unsubmitted: nobody is to claim them any more, the
--- dispatcher fails them. The first of the four did not take over.
+-- Orders that four workers in turn were lost with, unsubmitted: nobody is to claim them any more,
+-- the dispatcher fails them. The first of the four did not take over.
 CREATE OR REPLACE FUNCTION orders_given_up() RETURNS SETOF orders_order
 LANGUAGE sql STABLE AS $$
     SELECT * FROM orders_order
