@@ -1,7 +1,7 @@
 """Who may work on an order: claim, lease, fence, and the limits of the whole fleet.
 
-The claim is one call of the function `orders_claim` in PostgreSQL (migrations 0012, 0014 and
-0017): a worker that is stopped in the middle of it holds no lock.
+The claim is one call of the function `orders_claim` in PostgreSQL (sql/claim.sql): a worker that is
+stopped in the middle of it holds no lock.
 """
 
 from collections.abc import Iterable, Sequence

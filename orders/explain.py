@@ -13,8 +13,9 @@ from orders import database, render
 from orders.execution import swap_request
 from orders.models import Order
 
+# Only the last route of an attempt was signed: after one that is abandoned unsigned comes another.
 ROUTES = """
-SELECT attempt, seq, created_at, data FROM orders_orderevent
+SELECT attempt, data, seq = max(seq) OVER (PARTITION BY attempt) AS last FROM orders_orderevent
 WHERE order_id = %(id)s AND status = 'building' ORDER BY seq
 """
 SWAP = """
@@ -47,7 +48,7 @@ def _explain(order: Order, row: dict[str, Any]) -> Explanation:
     differences = _route_again(order, row)
     transaction, filled = None, None
     swap = database.row(SWAP, {"id": order.id, "attempt": row["attempt"]})
-    if swap is not None:
+    if swap is not None and row["last"]:
         transaction, filled, found = _transaction_again(order, row, swap)
         differences += found
     return Explanation(

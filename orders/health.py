@@ -52,6 +52,7 @@ def migrations() -> frozenset[tuple[str, str]]:
         (app.label, module.name)
         for app in apps.get_app_configs()
         for module in iter_modules([str(Path(app.path) / "migrations")])
+        if module.name[0] not in "_~"  # Django takes those for helpers
     )
 
 

@@ -1,8 +1,7 @@
 """The writer of status and events: each move is one compare-and-set, alone or with others.
 
-`claims.py` writes the one move that the fleet's limits guard, the start, and each end together with
-the next start. Both are refused by the
-database if `models.TRANSITIONS` does not have them.
+`claims.py` has the start made, which the fleet's limits guard, and makes each end together with the
+next start. The database refuses every move that `models.TRANSITIONS` does not have.
 """
 
 import json

@@ -30,8 +30,9 @@ class Status(models.TextChoices):
     EXPIRED = "expired", "expired"  # its deadline passed before a start; final
 
 
-# The only legal moves. The database refuses any other, see the constraint of OrderEvent.
+# The only legal moves. The database refuses any other: orders_legal_move in sql/status.sql.
 TRANSITIONS: dict[Status, frozenset[Status]] = {
+    # Nothing makes it failed today; clients are told that it may come.
     Status.PENDING: frozenset({Status.ROUTING, Status.FAILED, Status.CANCELLED, Status.EXPIRED}),
     # To itself when another worker takes over; back to pending for a retry.
     Status.ROUTING: frozenset({Status.ROUTING, Status.BUILDING, Status.PENDING, Status.FAILED}),
@@ -109,7 +110,7 @@ def base_units(*, null: bool = False) -> "models.DecimalField[Any, Any]":
 
 
 def holds(function: str, *columns: str) -> Func:
-    """A check in a function of migration 0015; a long one in SQL is read anew by each statement."""
+    """A check in a function of sql/status.sql; a long one is read anew by each statement."""
     return Func(*columns, function=function, output_field=models.BooleanField())
 
 

@@ -1,7 +1,7 @@
 """Halting and resuming: while trading is halted no order is accepted, and none that waits starts.
 
 What has started goes on, retries and takeovers as well; what waits may be cancelled and expires by
-its deadline. The functions that place and claim hold to it, since migration 0010.
+its deadline. The functions that place and claim hold to it (orders/sql).
 """
 
 import structlog

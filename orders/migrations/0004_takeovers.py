@@ -4,6 +4,8 @@ from importlib import import_module
 
 from django.db import migrations, models
 
+from orders.migrations._replaced import replaced
+
 before = import_module("orders.migrations.0002_claim")
 
 # So many workers may be lost with an order that has nothing submitted: then it is given up.
@@ -116,7 +118,7 @@ END $$
 
 
 def replacing(sql: str) -> str:
-    return sql.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+    return replaced(sql, "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
 
 
 class Migration(migrations.Migration):

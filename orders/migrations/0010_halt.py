@@ -9,6 +9,8 @@ from importlib import import_module
 
 from django.db import migrations, models
 
+from orders.migrations._replaced import replaced
+
 claims = import_module("orders.migrations.0004_takeovers")
 placing = import_module("orders.migrations.0008_placing")
 room = import_module("orders.migrations.0002_claim")
@@ -19,12 +21,14 @@ REPLACE = "CREATE OR REPLACE FUNCTION"
 
 # As in 0002, and: no first start is left while trading is halted. Retries and abandoned orders
 # have had theirs.
-ROOM = room.ROOM.replace("CREATE FUNCTION", REPLACE).replace(
-    "CASE WHEN starts = 0", f"CASE WHEN {HALTED} THEN 0 WHEN starts = 0"
+ROOM = replaced(
+    replaced(room.ROOM, "CREATE FUNCTION", REPLACE),
+    "CASE WHEN starts = 0",
+    f"CASE WHEN {HALTED} THEN 0 WHEN starts = 0",
 )
 
 # As in 0004, and: the lock, before the snapshot in which the room is counted.
-CLAIM = claims.CLAIM.replace("    FOR candidate IN", f"    {SHARED}\n    FOR candidate IN")
+CLAIM = replaced(claims.CLAIM, "    FOR candidate IN", f"    {SHARED}\n    FOR candidate IN")
 
 # As in 0008, and: while trading is halted only orders stored before are answered. `id` is null
 # where an order was not stored: it came too late, or trading is halted, since `created_at`.
@@ -93,7 +97,7 @@ END $$
 
 
 def as_before(sql: str) -> str:
-    return sql.replace("CREATE FUNCTION", REPLACE)
+    return replaced(sql, "CREATE FUNCTION", REPLACE)
 
 
 class Migration(migrations.Migration):

@@ -8,10 +8,12 @@ from importlib import import_module
 
 from django.db import migrations
 
+from orders.migrations._replaced import replaced
+
 placing = import_module("orders.migrations.0008_placing")
 halt = import_module("orders.migrations.0010_halt")
 
-WANTED = placing.WANTED.replace("suffix text", "owner_id int, suffix text")
+WANTED = replaced(placing.WANTED, "suffix text", "owner_id int, suffix text")
 
 # `wanted` as in orders_place, each order with its owner; the answer has a row for each order that
 # was stored. One that waits for whoever is placing the same client order id does not make its

@@ -8,6 +8,8 @@ from importlib import import_module
 
 from django.db import migrations
 
+from orders.migrations._replaced import replaced
+
 before = import_module("orders.migrations.0012_claim_many")
 
 DUE = """\
@@ -20,8 +22,8 @@ WHERE CASE
             WHEN o.status IN ('routing', 'building', 'submitted') THEN o.lease_until <= moment
         END
 """
-AGAIN = before.CLAIM_MANY.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
-CLAIM_BY_KEY = AGAIN.replace(DUE, DUE_OPAQUE)
+AGAIN = replaced(before.CLAIM_MANY, "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+CLAIM_BY_KEY = replaced(AGAIN, DUE, DUE_OPAQUE)
 
 
 class Migration(migrations.Migration):

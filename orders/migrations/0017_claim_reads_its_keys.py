@@ -8,6 +8,8 @@ from importlib import import_module
 
 from django.db import migrations
 
+from orders.migrations._replaced import replaced
+
 before = import_module("orders.migrations.0014_claim_by_key")
 
 JOINED = """\
@@ -29,7 +31,7 @@ BY_KEYS = """\
 """
 TAKEN = "FROM c WHERE o.id = c.id\n"
 TAKEN_BY_KEYS = "FROM c WHERE o.id = c.id AND o.id = ANY (ARRAY(SELECT c.id FROM c))\n"
-CLAIM = before.CLAIM_BY_KEY.replace(JOINED, BY_KEYS).replace(TAKEN, TAKEN_BY_KEYS)
+CLAIM = replaced(replaced(before.CLAIM_BY_KEY, JOINED, BY_KEYS), TAKEN, TAKEN_BY_KEYS)
 
 
 class Migration(migrations.Migration):

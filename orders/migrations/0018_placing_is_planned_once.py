@@ -10,11 +10,13 @@ from importlib import import_module
 
 from django.db import migrations
 
+from orders.migrations._replaced import replaced
+
 before = import_module("orders.migrations.0008_placing")
 
 FUNCTIONS = ("orders_place(int, jsonb)", "orders_place_each(jsonb)")
 SETTINGS = {"plan_cache_mode": "force_generic_plan", "enable_hashjoin": "on"}
-AGAIN = before.NAMED.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+AGAIN = replaced(before.NAMED, "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
 NAMED = """
 CREATE OR REPLACE FUNCTION orders_named(owner int, name text) RETURNS SETOF orders_order
 LANGUAGE sql STABLE AS $$

@@ -4,6 +4,8 @@ from importlib import import_module
 
 from django.db import migrations
 
+from orders.migrations._replaced import replaced
+
 placing = import_module("orders.migrations.0008_placing")
 halt = import_module("orders.migrations.0010_halt")
 planned = import_module("orders.migrations.0018_placing_is_planned_once")
@@ -81,7 +83,7 @@ BEGIN
         FROM jsonb_array_elements(answers) WITH ORDINALITY AS answer(a, n) ORDER BY n;
 END $$
 """
-BEFORE = halt.PLACE.replace("LANGUAGE plpgsql", f"LANGUAGE plpgsql {PLANNED_ONCE}")
+BEFORE = replaced(halt.PLACE, "LANGUAGE plpgsql", f"LANGUAGE plpgsql {PLANNED_ONCE}")
 
 
 class Migration(migrations.Migration):

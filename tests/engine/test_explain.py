@@ -10,10 +10,11 @@ from django.core.management import CommandError, call_command
 
 from dex.exchange import Exchange, open_exchange
 from dex.simulation.faults import Faults
-from orders import database, execution, intake
+from orders import database, execution, intake, lifecycle, loop, render
+from orders.executors import EXECUTORS
 from orders.explain import explain
 from orders.models import Order, Status
-from tests.factories import load, order_in, place
+from tests.factories import claim, end_lease, load, order_in, place
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -144,6 +145,26 @@ def test_bytes_of_another_order_do_not_match(exchange: Any) -> None:
     (explanation,) = explain(order)
 
     assert any(line.startswith("transaction: stored for") for line in explanation.differences)
+
+
+def test_a_route_that_was_taken_over_before_it_was_signed_has_no_transaction(
+    exchange: Any,
+) -> None:
+    opened = exchange()
+    order = claim(place())
+    assert order is not None
+    asking = EXECUTORS[order.order_type].choose_route(execution.swap_request(order), opened)
+    lifecycle.advance(order, Status.BUILDING, data=render.route_json(loop.run(asking)))
+    end_lease(order.id)
+    execution.execute_order(order.id)
+
+    abandoned, signed = explain(load(order.id))
+
+    assert abandoned.attempt == signed.attempt == 1
+    assert abandoned.transaction is None
+    assert signed.transaction is not None
+    assert not abandoned.differences
+    assert not signed.differences
 
 
 def test_an_order_that_was_never_routed_has_nothing_to_explain(

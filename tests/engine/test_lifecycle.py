@@ -57,6 +57,16 @@ def test_the_database_refuses_an_illegal_event_too(current: Status, to: Status) 
             database.row(insert, event)
 
 
+@pytest.mark.parametrize("seq", [1, 2])
+@pytest.mark.parametrize("status", [*Status, "unheard of"])
+def test_the_first_event_and_no_other_is_pending_from_nothing(status: str, seq: int) -> None:
+    legal = "SELECT orders_legal_move(%(seq)s, '', %(status)s) AS legal"
+
+    found = database.row(legal, {"seq": seq, "status": str(status)})
+
+    assert found == {"legal": seq == 1 and status == Status.PENDING}
+
+
 FITTING = {
     **dict.fromkeys(Status, (False, False)),
     **dict.fromkeys(IN_EXECUTION, (True, False)),

@@ -1,0 +1,151 @@
+-- Orders are stored by one call of a function, however many: placement.PLACE and PLACE_EACH.
+--
+-- `wanted` is a JSON array of orders, ascending by suffix. Time and order ids are this database's:
+-- the digits of an id are its created_at in milliseconds. Client order ids are taken in one order,
+-- and the tally last, as everywhere: nobody waits in a circle.
+--
+-- Both functions that place are planned once for each connection: PostgreSQL thought a plan of its
+-- own for each call worth its while, and without hashes, which the engine's connections do not want
+-- for anything that has many rows, a hundred orders were compared with each of a hundred.
+
+-- The order that an owner gave this name. No index answers IS NOT DISTINCT FROM; each of these two
+-- branches has one, and the plan skips the other. Range, order and limit are there for the plan: it
+-- is the one index that has them in this order, whatever the statistics say.
+CREATE OR REPLACE FUNCTION orders_named(owner int, name text) RETURNS SETOF orders_order
+LANGUAGE sql STABLE AS $$
+    (SELECT * FROM orders_order
+     WHERE owner_id = owner AND client_order_id BETWEEN name AND name
+     ORDER BY owner_id, client_order_id LIMIT 1)
+    UNION ALL
+    (SELECT * FROM orders_order
+     WHERE owner IS NULL AND owner_id IS NULL AND client_order_id BETWEEN name AND name
+     ORDER BY owner_id, client_order_id LIMIT 1)
+$$;
+
+-- All orders of one owner, or none. The answer has a row for each, in order. `id` is null where an
+-- order was not stored: it came too late, or trading is halted, since `created_at`. `same` is false
+-- there, and where its client order id names an order that asks for something else. One such row,
+-- and nothing is stored; what was stored before is answered also while trading is halted.
+--
+-- It is a function because a repeat must be looked up in a snapshot from after the wait for whoever
+-- placed the same client order id first: within one statement PostgreSQL would not see that order.
+CREATE OR REPLACE FUNCTION orders_place(owner int, wanted jsonb)
+RETURNS TABLE (id text, created_at timestamptz, replayed boolean, same boolean)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_hashjoin = on AS $$
+#variable_conflict use_column
+DECLARE
+    ms bigint := floor(extract(epoch FROM statement_timestamp()) * 1000);  -- as in created_at
+    stamp text := 'ord_' || lpad(ms::text, 13, '0') || '_';
+    halted timestamptz;
+    made text[];
+    moment timestamptz;
+    answers jsonb;
+BEGIN
+    -- Who halts trading (trading.HALT) has it alone: nothing is stored after a halt.
+    PERFORM pg_advisory_xact_lock_shared(hashtext('orders_halt'));
+    halted := (SELECT halted_at FROM orders_halt WHERE resumed_at IS NULL);
+    BEGIN
+        WITH w AS (
+            SELECT stamp || suffix AS id, * FROM jsonb_to_recordset(wanted) AS w(
+                suffix text, late boolean, client_order_id text, order_type text, token_in text,
+                token_out text, amount_in numeric, slippage_bps smallint, deadline_at timestamptz,
+                request_id text, data jsonb)
+        ), o AS (
+            INSERT INTO orders_order (id, owner_id, client_order_id, order_type, token_in,
+                                      token_out, amount_in, slippage_bps, deadline_at, request_id)
+            SELECT id, owner, client_order_id, order_type, token_in, token_out, amount_in,
+                   slippage_bps, deadline_at, request_id
+            FROM w WHERE NOT late AND halted IS NULL ORDER BY client_order_id, id
+            ON CONFLICT DO NOTHING
+            RETURNING id, created_at
+        ), e AS (
+            INSERT INTO orders_orderevent
+                (order_id, seq, status, previous_status, attempt, created_at, data)
+            SELECT id, 1, 'pending', '', 1, o.created_at, w.data FROM o JOIN w USING (id)
+        ), t AS (
+            INSERT INTO orders_tally (kind, shard, count)
+            SELECT 'placed', pg_backend_pid() % 16, count(*) FROM o HAVING count(*) > 0
+            ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
+        )
+        SELECT array_agg(o.id ORDER BY o.id), min(o.created_at) INTO made, moment FROM o;
+        -- All are new, as nearly always: what was inserted is the answer, nothing is read back.
+        IF cardinality(made) = jsonb_array_length(wanted) THEN
+            RETURN QUERY SELECT new.id, moment, false, true FROM unnest(made) AS new(id);
+            RETURN;
+        END IF;
+
+        SELECT jsonb_agg(jsonb_build_object(
+            'id', o.id,
+            'created_at', coalesce(o.created_at, CASE WHEN NOT late THEN halted END),
+            'replayed', o.id <> stamp || suffix,
+            'same', o.id IS NOT NULL
+                AND (o.order_type, o.token_in, o.token_out, o.amount_in, o.slippage_bps,
+                     o.deadline_at)
+                IS NOT DISTINCT FROM
+                    (w.order_type, w.token_in, w.token_out, w.amount_in, w.slippage_bps,
+                     w.deadline_at)
+        ) ORDER BY suffix)
+        INTO answers
+        FROM jsonb_to_recordset(wanted) AS w(
+            suffix text, late boolean, client_order_id text, order_type text, token_in text,
+            token_out text, amount_in numeric, slippage_bps smallint, deadline_at timestamptz,
+            request_id text, data jsonb)
+        LEFT JOIN LATERAL (
+            SELECT * FROM orders_order WHERE id = stamp || suffix
+            UNION ALL
+            SELECT * FROM orders_named(owner, w.client_order_id) WHERE id <> stamp || suffix
+        ) o ON true;
+        IF answers @> '[{"same": false}]' THEN
+            RAISE EXCEPTION USING ERRCODE = 'OE001';
+        END IF;
+    EXCEPTION WHEN SQLSTATE 'OE001' THEN
+        NULL;  -- what was inserted is undone; the answers stay
+    END;
+    RETURN QUERY
+        SELECT a ->> 'id', (a ->> 'created_at')::timestamptz, (a ->> 'replayed')::boolean,
+               (a ->> 'same')::boolean
+        FROM jsonb_array_elements(answers) WITH ORDINALITY AS answer(a, n) ORDER BY n;
+END $$;
+
+-- Orders that have nothing to do with each other, each with its owner, in one COMMIT. The answer
+-- has a row for each that was stored. What may be said about an order that this does not store is
+-- orders_place's to say, of that order alone: no order is refused for the sake of another. One that
+-- waits for whoever is placing the same client order id does not make its neighbours wait long: the
+-- statement ends with 55P03, and nothing is stored.
+CREATE OR REPLACE FUNCTION orders_place_each(wanted jsonb)
+RETURNS TABLE (id text, created_at timestamptz)
+LANGUAGE plpgsql
+SET lock_timeout = '200ms' SET plan_cache_mode = force_generic_plan SET enable_hashjoin = on AS $$
+#variable_conflict use_column
+DECLARE
+    ms bigint := floor(extract(epoch FROM statement_timestamp()) * 1000);  -- as in created_at
+    stamp text := 'ord_' || lpad(ms::text, 13, '0') || '_';
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('orders_halt'));
+    RETURN QUERY
+        WITH w AS (
+            SELECT stamp || suffix AS id, * FROM jsonb_to_recordset(wanted) AS w(
+                owner_id int, suffix text, late boolean, client_order_id text, order_type text,
+                token_in text, token_out text, amount_in numeric, slippage_bps smallint,
+                deadline_at timestamptz, request_id text, data jsonb)
+        ), o AS (
+            INSERT INTO orders_order (id, owner_id, client_order_id, order_type, token_in,
+                                      token_out, amount_in, slippage_bps, deadline_at, request_id)
+            SELECT id, owner_id, client_order_id, order_type, token_in, token_out, amount_in,
+                   slippage_bps, deadline_at, request_id
+            FROM w
+            WHERE NOT late AND NOT EXISTS (SELECT FROM orders_halt WHERE resumed_at IS NULL)
+            ORDER BY client_order_id, id
+            ON CONFLICT DO NOTHING
+            RETURNING id, created_at
+        ), e AS (
+            INSERT INTO orders_orderevent
+                (order_id, seq, status, previous_status, attempt, created_at, data)
+            SELECT id, 1, 'pending', '', 1, o.created_at, w.data FROM o JOIN w USING (id)
+        ), t AS (
+            INSERT INTO orders_tally (kind, shard, count)
+            SELECT 'placed', pg_backend_pid() % 16, count(*) FROM o HAVING count(*) > 0
+            ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
+        )
+        SELECT o.id::text, o.created_at FROM o;
+END $$;
