@@ -17,9 +17,9 @@ PAGES = (
 )
 ALWAYS = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"same-origin"}
 METHODS = b"GET, POST"
-ASKED = b"authorization, content-type, idempotency-key, x-request-id"
+ASKED = b"authorization, content-type, idempotency-key, if-none-match, x-request-id"
 EXPOSED = (
-    b"location, retry-after, x-request-id, idempotency-replayed, "
+    b"etag, location, retry-after, x-request-id, idempotency-replayed, "
     b"ratelimit-limit, ratelimit-remaining, ratelimit-reset"
 )
 

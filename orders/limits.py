@@ -25,14 +25,14 @@ REDIS_SECONDS = 0.1
 # After Redis failed, one call in so many seconds tries it; the others do not wait.
 PAUSE_SECONDS = 5.0
 
-# Microseconds. ARGV: of one request, of a whole bucket, the number of requests.
+# Microseconds. ARGV: of one request, of a whole bucket.
 # Returns whether they are granted, what is left, until the bucket is full, until they would be.
 SPEND = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local each, whole, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local each, whole = tonumber(ARGV[1]), tonumber(ARGV[2])
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
-local then_full_at = full_at + each * count
+local then_full_at = full_at + each
 local room = whole - (then_full_at - now)
 if room < 0 then
     return {0, math.floor((whole - (full_at - now)) / each), full_at - now, -room}
@@ -85,18 +85,19 @@ def bucket_of(caller: Caller, address: str | None) -> str:
     return f"address.{address}"
 
 
-def spend(bucket: str, count: int = 1) -> dict[str, str]:
-    """Take so many requests out of a bucket; what the answer is to say about it, as headers.
+def spend(bucket: str) -> dict[str, str]:
+    """Take a request, a batch is one, out of a bucket; what the answer says about it, as headers.
 
-    Raises Problem when there are not so many.
+    Raises Problem when there is none left.
     """
     if settings.API_RATE_LIMIT is None or not breaker.lets_through():
         return {}
     most, seconds = settings.API_RATE_LIMIT
     whole = seconds * 1_000_000
-    argv = [whole // most, whole, min(count, most)]
     try:
-        granted, left, full_in, wait = client().eval(SPEND, 1, f"limit:{bucket}", *argv)
+        granted, left, full_in, wait = client().eval(
+            SPEND, 1, f"limit:{bucket}", whole // most, whole
+        )
     except redis.RedisError as error:
         breaker.record(failed=True)
         log.warning("limits.redis_away", error=repr(error))

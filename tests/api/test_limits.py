@@ -56,9 +56,9 @@ def use_redis(monkeypatch: pytest.MonkeyPatch, url: str, **changes: Any) -> None
     monkeypatch.setattr(limits, "client", lambda: other)
 
 
-def granted(bucket: str, count: int = 1) -> bool:
+def granted(bucket: str) -> bool:
     try:
-        limits.spend(bucket, count)
+        limits.spend(bucket)
     except Problem:
         return False
     return True
@@ -126,14 +126,6 @@ def test_many_at_once_are_counted_one_by_one(settings: Settings) -> None:
         outcomes = list(threads.map(granted, ["x"] * 60))
 
     assert outcomes.count(True) == 20
-
-
-def test_several_may_be_taken_at_once_but_a_whole_bucket_at_most() -> None:
-    assert granted("x", 2)
-    assert not granted("x", 2)
-    assert granted("x", 1)
-    assert granted("y", 100)
-    assert not granted("y", 1)
 
 
 async def test_new_sockets_count(connect: Connect, alice: User) -> None:

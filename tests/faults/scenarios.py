@@ -286,6 +286,30 @@ async def postgres_frozen(run: Run) -> None:
     run.expect(refused > 0, "no POST was refused while PostgreSQL was stopped")
 
 
+STANDBY = "ALTER SYSTEM SET synchronous_standby_names = '{name}'"
+
+
+async def commits_stalled(run: Run) -> None:
+    """PostgreSQL answers questions, and no COMMIT: it waits for a standby that is not there."""
+    async with open_sockets(run):
+        await asyncio.sleep(2)
+        stalled = time.time()
+        try:
+            await_standby(run, "missing")
+            await asyncio.sleep(run.dose(8, 20))
+        finally:
+            await_standby(run, "")
+        await back_again(run)
+    refused = sum(a.status == 503 for a in run.clients.answers if a.at >= stalled)
+    run.notes.append(f"{refused} POSTs refused")
+    run.expect(refused > 0, "no POST was refused while no COMMIT was answered")
+
+
+def await_standby(run: Run, name: str) -> None:
+    run.fleet.sql(STANDBY.format(name=name))
+    run.fleet.sql("SELECT pg_reload_conf()")
+
+
 async def back_again(run: Run) -> None:
     """Measures from when PostgreSQL answers; POST must store again within 10 s."""
     await eventually(lambda: answers_sql(run.fleet), 30)
@@ -504,6 +528,7 @@ SCENARIOS = [
     Scenario("Redis stopped", redis_frozen, {"running again": 10}),
     Scenario("PostgreSQL killed", postgres_killed, {"starts": 10, "progress": 25}),
     Scenario("PostgreSQL stopped", postgres_frozen, {"running again": 10}),
+    Scenario("commits stalled", commits_stalled, {"running again": 10}),
     Scenario("backends terminated", backends_terminated, {"starts": 10, "progress": 25}),
     Scenario("every hint five times", hints_fivefold, {"starts": 10}, rate=0),
     Scenario("every doorbell dropped", doorbells_dropped, {"lags": 2.5}, rate=0),

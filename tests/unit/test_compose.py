@@ -20,6 +20,7 @@ import yaml
 from orderengine import proxy
 from orderengine.management.commands.up import DISPATCHER, FLOWER, WORKER, daphne
 from orders.dispatcher import LEADER_LOCK
+from tests.unit.test_env_example import LISTED
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "tests" / "compose-spec.json").read_text())
@@ -190,6 +191,15 @@ def test_all_processes_share_one_environment() -> None:
     assert flower.pop("FLOWER_BASIC_AUTH").partition(":")[2]
     for name in ENGINE - {"flower"}:
         assert environment(name, {}) == flower
+
+
+def test_every_variable_of_the_example_reaches_the_containers() -> None:
+    elsewhere = {
+        *("PORT", "DATA_DIR", "API_KEY"),  # of `make up`, and of clients
+        *("FLOWER_PORT", "FLOWER_BASIC_AUTH"),  # of the service flower
+    }
+
+    assert set(LISTED) - elsewhere <= set(COMPOSE["x-environment"])
 
 
 def test_nothing_opens_flower_to_everyone() -> None:

@@ -112,7 +112,7 @@ function Hash({ hash }) {
 }
 
 function Result({ order }) {
-  const { status, tokenOut, events } = order;
+  const { status, tokenOut } = order;
   if (!TERMINAL.has(status))
     return html`<${Rung} status="result" state="ahead" />`;
   const total = new Date(order.completedAt) - new Date(order.createdAt);
@@ -124,7 +124,7 @@ function Result({ order }) {
         <p class="muted">${comparedWithQuote(order)}</p>`}
       ${status === "failed" && html`
         <p class="error" data-failure=${order.failure.code}><b>${order.failure.code}</b> ${order.failure.message}</p>
-        <p class="muted">${events.length > 5 ? `${order.attempt} attempts were made. ` : ""}Nothing was swapped.</p>`}
+        <p class="muted">${order.attempt > 1 ? `${order.attempt} attempts were made. ` : ""}Nothing was swapped.</p>`}
       ${status === "cancelled" && html`<p>Withdrawn before it started. Nothing was swapped.</p>`}
       ${status === "expired" && html`<p>Its deadline passed before it started. Nothing was swapped.</p>`}
     <//>`;
