@@ -422,7 +422,7 @@ def test_a_shown_time_parts_the_list(client: Client, kind: str) -> None:
         ("status=", "/status"),
         ("tokenIn=DOGE", "/tokenIn"),
         ("tokenOut=", "/tokenOut"),
-        ("venue=orca", "/venue"),
+        ("venue=nowhere", "/venue"),
         ("orderType=limit", "/orderType"),
         ("clientOrderId=a%20b", "/clientOrderId"),
         ("clientOrderId=%00", "/clientOrderId"),

@@ -454,8 +454,8 @@ def test_after_a_restart_each_connection_fails_one_call(exchange_with, request_f
         {"quote_timeouts_ms": {"raydium": 0, "meteora": 1}},
         {"quote_timeouts_ms": {"raydium": 1}},
         {"curves": {"meteora": "cpmm"}},
-        {"curves": {"orca": "clmm"}},
-        {"faults": Faults.parse("orca.rejected=1")},
+        {"curves": {"nowhere": "clmm"}},
+        {"faults": Faults.parse("nowhere.rejected=1")},
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
@@ -468,5 +468,5 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, objec
         quote_timeouts_ms={"raydium": 1, "meteora": 1},
     )
 
-    with pytest.raises(ValueError, match=r"latenc|timeout|orca|no curve"):
+    with pytest.raises(ValueError, match=r"latenc|timeout|nowhere|no curve"):
         replace(sound, **changes)

@@ -8,35 +8,16 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from dex.exchange import Exchange, open_exchange
+from dex.exchange import open_exchange
 from dex.simulation.faults import Faults
-from orders import database, execution, intake, lifecycle, loop, render
+from dex.venues import registry
+from orders import database, execution, lifecycle, loop, render
 from orders.executors import EXECUTORS
 from orders.explain import explain
 from orders.models import Order, Status
 from tests.factories import claim, end_lease, load, order_in, place
 
 pytestmark = pytest.mark.usefixtures("no_orders")
-
-
-@pytest.fixture
-def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Opens exchanges at zero latency, for the engine to use; keyword arguments change that."""
-    opened: list[Exchange] = []
-
-    def open_one(**changes: Any) -> Exchange:
-        changed = replace(
-            settings.DEX, quote_latency_ms=0, swap_latency_ms=(0, 0), faults=Faults(), **changes
-        )
-        monkeypatch.setattr(settings, "DEX", changed)
-        opened.append(open_exchange(replace(changed, dsn=database.conninfo())))
-        monkeypatch.setattr(execution, "exchange", lambda: opened[-1])
-        monkeypatch.setattr(intake, "exchange", lambda: opened[-1])
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        one.close()
 
 
 def executed(**wanted: Any) -> Order:
@@ -131,6 +112,22 @@ def test_a_row_that_was_changed_does_not_match(
     (explanation,) = explain(order)
 
     assert any(line.startswith(difference) for line in explanation.differences)
+
+
+def test_an_order_of_a_venue_that_is_gone_does_not_match(
+    exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange()
+    order = executed()
+    monkeypatch.delitem(registry.SIMULATED, order.venue)
+
+    with pytest.raises(SystemExit) as exited:
+        call_command("explain", order.id)
+
+    text = capsys.readouterr().out
+    assert exited.value.code == 1
+    assert f"worked out again: there is no simulated venue '{order.venue}', only" in text
+    assert text.splitlines()[-1].startswith("does not match: 2 differences; are DEX_SEED")
 
 
 def test_bytes_of_another_order_do_not_match(exchange: Any) -> None:

@@ -216,13 +216,13 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DEX_QUOTE_LATENCY_MS", "60000"),
         ("DEX_QUOTE_TIMEOUT_MS", "0"),
         ("DEX_QUOTE_TIMEOUT_MS", "999999999999999"),
-        ("DEX_QUOTE_TIMEOUT_MS", "2000,orca=500"),
+        ("DEX_QUOTE_TIMEOUT_MS", "2000,nowhere=500"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium=100"),
         ("DEX_RAYDIUM_CURVE", "dlmm"),
         ("DEX_METEORA_CURVE", "cpmm"),
         ("DEX_ROUTING", "worst"),
-        ("DEX_VENUES", "raydium,orca"),
+        ("DEX_VENUES", "raydium,nowhere"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
         ("DEX_SWAP_LATENCY_MS", "2000-"),
@@ -232,7 +232,7 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DEX_FAULTS", "rejected=2"),
         ("DEX_FAULTS", "rejected=0.1,rejected=0.2"),
         ("DEX_FAULTS", "explosion=0.1"),
-        ("DEX_FAULTS", "orca.rejected=0.1"),
+        ("DEX_FAULTS", "nowhere.rejected=0.1"),
         ("API_AUTH_REQUIRED", "perhaps"),
         ("CORS_ALLOWED_ORIGINS", "*"),
         ("CORS_ALLOWED_ORIGINS", "app.example.com"),
@@ -356,7 +356,7 @@ def test_a_good_production_environment_passes_the_deployment_check(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("SECRET_KEY", "short"), ("DEX_FAULTS", "orca.rejected=0.1")]
+    ("name", "value"), [("SECRET_KEY", "short"), ("DEX_FAULTS", "nowhere.rejected=0.1")]
 )
 def test_a_refusal_is_one_line_and_no_traceback(
     nowhere: dict[str, str], name: str, value: str
