@@ -18,6 +18,7 @@ from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
 from dex.simulation.faults import Faults
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
+from dex.venues.registry import VENUES
 
 
 def with_quote(route: Route, **changes: object) -> Route:
@@ -451,7 +452,7 @@ def test_after_a_restart_each_connection_fails_one_call(exchange_with, request_f
     [
         {"quote_latency_ms": -1},
         {"swap_latency_ms": (3, 2)},
-        {"quote_timeouts_ms": {"raydium": 0, "meteora": 1}},
+        {"quote_timeouts_ms": {**dict.fromkeys(VENUES, 1), "raydium": 0}},
         {"quote_timeouts_ms": {"raydium": 1}},
         {"curves": {"meteora": "cpmm"}},
         {"curves": {"nowhere": "clmm"}},
@@ -465,7 +466,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, objec
         quote_latency_ms=0,
         swap_latency_ms=(0, 0),
         faults=Faults(),
-        quote_timeouts_ms={"raydium": 1, "meteora": 1},
+        quote_timeouts_ms=dict.fromkeys(VENUES, 1),
     )
 
     with pytest.raises(ValueError, match=r"latenc|timeout|nowhere|no curve"):

@@ -13,14 +13,12 @@ READ = re.compile(
     r"""(?:integer|number|flag|choice|hosts|credentials|millisecond_range|rate|allowance|origins|address|read|required|get)\(\s*"([A-Z_]+)\""""
 )
 OF_OTHERS = {"OPTIONS"}  # a key of a dict
-# Venues with pools to choose from.
-CHOICE = [name for name, venue in SIMULATED.items() if len(venue.programs) > 1]
+# Of the venues that have pools to choose from.
+CURVES = {f"DEX_{name.upper()}_CURVE" for name, one in SIMULATED.items() if len(one.programs) > 1}
 
 
 def test_every_variable_that_is_read_is_listed_once() -> None:
-    names = set(READ.findall(SETTINGS)) - OF_OTHERS | {
-        f"DEX_{name.upper()}_CURVE" for name in CHOICE
-    }
+    names = set(READ.findall(SETTINGS)) - OF_OTHERS | CURVES
 
     assert len(LISTED) == len(set(LISTED))
     assert set(LISTED) == names

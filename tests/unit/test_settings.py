@@ -12,6 +12,8 @@ from unittest import mock
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from dex.venues.registry import SIMULATED, VENUES
+
 ROOT = Path(__file__).parents[2]
 SECRET_KEY = "wO3vTqk9ZkD1x0bNf7Ue5Yh2Rj8Lp4Sa6Gc_iMEXdHV-tKzQyBnCsFuWrJ"
 PRODUCTION = {
@@ -286,11 +288,22 @@ def test_the_defaults_are_those_of_the_contract(nowhere: dict[str, str]) -> None
     assert (made["ORDER_MAX_ATTEMPTS"], made["ORDER_RETRY_BASE_SECONDS"]) == (3, 1)
     assert made["DEX"].quote_latency_ms == 200
     assert made["DEX"].swap_latency_ms == (2000, 3000)
-    assert made["DEX"].quote_timeouts_ms == {"raydium": 2000, "meteora": 2000}
-    assert made["DEX"].curves == {"raydium": "cpmm", "meteora": "damm_v2"}
+    assert made["DEX"].quote_timeouts_ms == dict.fromkeys(VENUES, 2000)
+    assert made["DEX"].venues == tuple(SIMULATED)
+    assert {"raydium": "cpmm", "meteora": "damm_v2"}.items() <= made["DEX"].curves.items()
     assert made["DEX"].strategy == "auto"
     assert made["DEX"].keypair_file is None
     assert not made["DEX"].faults.thresholds
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_every_simulated_venue_may_have_each_of_its_curves(
+    nowhere: dict[str, str], name: str
+) -> None:
+    for program in SIMULATED[name].programs:
+        made = settings({**nowhere, f"DEX_{name.upper()}_CURVE": program.curve})
+
+        assert made["DEX"].curves[name] == program.curve
 
 
 def test_keys_may_be_required_in_development(nowhere: dict[str, str]) -> None:
