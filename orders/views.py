@@ -180,7 +180,7 @@ class EventsView(APIView):
 
 
 class QuotesView(APIView):
-    """Both venues' quotes and the route that would be taken now; nothing is stored."""
+    """Every venue's quote and the route that would be taken now; nothing is stored."""
 
     def post(self, request: Request) -> Response:
         return Response(intake.quote(request.data))

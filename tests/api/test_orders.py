@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from dex.errors import OrderRejected
-from dex.venues.registry import VENUES
+from dex.venues.registry import SIMULATED
 from orders import database, execution
 from orders.models import Status
 from tests import factories
@@ -94,7 +94,7 @@ def test_a_confirmed_order_tells_everything_of_its_execution(client: Client) -> 
     order = get(client, f"/api/orders/{order_id}")
 
     assert (order["status"], order["seq"], order["failure"]) == ("confirmed", 5, None)
-    assert [quote["venue"] for quote in order["quotes"]] == list(VENUES)
+    assert [quote["venue"] for quote in order["quotes"]] == list(SIMULATED)
     best = max(order["quotes"], key=lambda quote: float(quote["amountOut"]))
     assert order["venue"] == best["venue"]
     decimals = "expectedPrice executedPrice amountOut minAmountOut fee priceImpact realizedSlippage"
@@ -398,8 +398,8 @@ def test_no_other_venue_has_the_order(client: Client) -> None:
     execution.execute_order(order_id)
     venue = get(client, f"/api/orders/{order_id}")["venue"]
 
-    assert venue in VENUES
-    for other in {*VENUES, "split"} - {venue}:
+    assert venue in SIMULATED
+    for other in {*SIMULATED, "split"} - {venue}:
         assert listed(client, f"?venue={other}") == []
 
 

@@ -200,7 +200,7 @@ def test_below_the_minimum_nothing_moves(exchange_with, request_for, ledger) -> 
 @pytest.fixture
 def divided(exchange_with, request_for) -> tuple[Exchange, Route]:
     """A route with two legs."""
-    exchange = exchange_with(strategy=Strategy.SPLIT)
+    exchange = exchange_with(strategy=Strategy.SPLIT, venues=("raydium", "meteora"))
     route = exchange.route(request_for(amount_in=1_000 * 10**9))
     assert [leg.venue for leg in route.legs] == ["raydium", "meteora"]
     return exchange, route

@@ -50,7 +50,7 @@ def test_a_confirmed_order_comes_out_the_same_again(
 def test_a_divided_order_is_confirmed_and_explained_with_both_legs(
     exchange: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exchange()
+    exchange(venues=("raydium", "meteora"))
     order = executed(amount_in=1_000 * 10**9)
 
     text = explained(order, capsys)
