@@ -59,7 +59,7 @@ backlog: .venv/installed ## times of POST, claim and stats with 0, 10,000 and 10
 figures: .venv/installed ## time per quote and route, and what a split is worth
 	@$(BIN)/python -m tests.dex.figures
 
-quote: .venv/installed ## both venues and the route now: PAIR="SOL USDC" AMOUNT=1.5, on a running stack
+quote: .venv/installed ## every venue's quote and the route now: PAIR="SOL USDC" AMOUNT=1.5, on a running stack
 	@$(MANAGE) quote $(or $(PAIR),SOL USDC) $(or $(AMOUNT),1.5)
 
 scale: .venv/installed ## times of lists, POST, stats and claim with 0, 10,000 and 1,000,000 orders

@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from dex.tokens import TOKENS
+from orders.pages import VENUE_CHOICES
 
 
 @never_cache
@@ -27,6 +28,7 @@ def setup(request: HttpRequest, order_id: str) -> dict[str, Any]:
     return {
         "orderId": order_id,
         "tokens": {token.symbol: token.decimals for token in TOKENS},
+        "venues": VENUE_CHOICES,
         "user": request.user.get_username(),
         "isStaff": bool(getattr(request.user, "is_staff", False)),
         "flower": settings.FLOWER_URL if settings.DEVELOPMENT else "",

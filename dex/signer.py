@@ -72,10 +72,10 @@ def read_keypair(path: Path) -> Keypair:
     try:
         with path.open("rb") as file:
             if not stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                return Keypair.from_bytes(bytes(json.load(file)))
+                return Keypair.from_bytes(bytes([*json.load(file)]))
         wrong = f"others may read it; chmod 600 {path}"
     except OSError as error:
         wrong = error.strerror or "cannot be read"
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         wrong = "not the 64 numbers of a keypair file"
     raise KeypairFileError(f"{path}: {wrong}")

@@ -4,6 +4,7 @@ Amounts are integers in base units of their token (lamports for SOL); prices and
 Decimal and only ever shown. Slippage is an integer number of basis points.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -75,9 +76,9 @@ class Reason(StrEnum):
     """Why a route was taken."""
 
     SPLIT_IMPROVES = "SPLIT_IMPROVES"  # parts on two venues return more than all of it on one
-    BEST_PRICE = "BEST_PRICE"  # the venue returns more than the other
-    ONLY_VENUE = "ONLY_VENUE"  # the other has no such pair or refused
-    OTHER_TIMED_OUT = "OTHER_TIMED_OUT"  # the other gave no answer in time
+    BEST_PRICE = "BEST_PRICE"  # the venue returns more than any other
+    ONLY_VENUE = "ONLY_VENUE"  # no other was asked, has such a pair, or took the amount
+    OTHER_TIMED_OUT = "OTHER_TIMED_OUT"  # no other answered, one of them not in time
     TIE_LOWER_FEE = "TIE_LOWER_FEE"  # equal output, this one takes the lower fee
 
 
@@ -87,6 +88,11 @@ class Leg:
 
     venue: str
     quote: Quote
+
+
+def route_name(venues: Iterable[str]) -> str:
+    """Of a route through these: "raydium", and "raydium+meteora" where it is divided."""
+    return "+".join(venues)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +114,7 @@ class Route:
 
     @property
     def venue(self) -> str:
-        """Names of the legs' venues, joined by "+"."""
-        return "+".join(leg.venue for leg in self.legs)
+        return route_name(leg.venue for leg in self.legs)
 
     @property
     def amount_out(self) -> int:

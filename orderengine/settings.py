@@ -200,10 +200,7 @@ DEX = ExchangeConfig(
     venues=read.read(
         "DEX_VENUES", tuple(SIMULATED), venue_names, f"names among {', '.join(VENUES)}"
     ),
-    curves={
-        "raydium": read.choice("DEX_RAYDIUM_CURVE", *curves_of("raydium")),
-        "meteora": read.choice("DEX_METEORA_CURVE", *curves_of("meteora")),
-    },
+    curves={name: read.choice(f"DEX_{name.upper()}_CURVE", *curves_of(name)) for name in SIMULATED},
     strategy=Strategy(read.choice("DEX_ROUTING", "auto", tuple(Strategy))),
     keypair_file=read.read("DEX_KEYPAIR_FILE", None, Path, "a path"),
 )

@@ -82,11 +82,15 @@ def session_options() -> str:
 def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     """Run one statement in a transaction of its own; committed when this returns.
 
-    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
+    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS, and
+    psycopg.NotSupportedError once when a table has other columns than when it was planned.
     """
     with pool().connection() as conn:
         try:
             found: list[Row] = conn.execute(sql, params).fetchall()
+        except psycopg.NotSupportedError:
+            pool().drain()  # each of them is planned anew
+            raise
         except psycopg.OperationalError:
             if conn.closed:  # PostgreSQL may have restarted: the others are dead as well
                 pool().drain()

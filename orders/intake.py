@@ -96,7 +96,7 @@ def withdraw(order: Order) -> None:
 
 
 def quote(body: Any) -> dict[str, Any]:
-    """Both venues' quotes and the route that would be taken now. Raises Problem."""
+    """Every venue's quote and the route that would be taken now. Raises Problem."""
     wanted = QuoteRequestSerializer(data=body)
     wanted.is_valid(raise_exception=True)
     try:

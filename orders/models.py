@@ -84,14 +84,6 @@ class OrderType(models.TextChoices):
     MARKET = "market", "market"  # now, at the better price
 
 
-class VenueName(models.TextChoices):
-    """Where an order was routed, as the admin and the API's filter name it."""
-
-    RAYDIUM = "raydium", "Raydium"
-    METEORA = "meteora", "Meteora"
-    SPLIT = "raydium+meteora", "Raydium and Meteora"
-
-
 def new_suffixes(count: int) -> list[str]:
     """What tells the orders of one millisecond apart. Drawn at once: each draw is a system call."""
     drawn = secrets.token_bytes(SUFFIX_LENGTH * count).translate(LETTERS).decode()
@@ -138,7 +130,8 @@ class Order(models.Model):
         db_default=0, help_text="claims in a row whose worker was lost"
     )
 
-    venue = models.CharField(max_length=16, choices=VenueName, blank=True, db_default="")
+    # One of the registry's route_names(): no choices, a new venue is no migration.
+    venue = models.CharField(max_length=48, blank=True, db_default="")
     expected_amount_out = base_units(null=True)
     min_amount_out = base_units(null=True)
     amount_out = base_units(null=True)
@@ -254,7 +247,7 @@ class Swap(models.Model):
     signature = models.CharField(primary_key=True, max_length=88)
     order = models.ForeignKey(Order, models.CASCADE, related_name="swaps", db_index=False)
     attempt = models.PositiveSmallIntegerField()
-    venue = models.CharField(max_length=16)
+    venue = models.CharField(max_length=48)
     transaction = models.BinaryField()
     last_valid_block_height = models.BigIntegerField()
     state = models.CharField(max_length=8, choices=State, db_default=State.LIVE)

@@ -280,7 +280,7 @@ describe(
     post=extend_schema(
         operation_id="quote",
         tags=["quotes"],
-        summary="Both venues' quotes and the route that would be taken now",
+        summary="Every venue's quote and the route that would be taken now",
         description="Nothing is stored.",
         request=QuoteRequestSerializer,
         examples=[OpenApiExample("quote", MARKET, request_only=True)],

@@ -7,8 +7,9 @@ from typing import Any
 
 from dex import tokens
 from dex.types import Reason, Strategy
+from dex.venues.registry import VENUES, route_names
 from orders import activity
-from orders.models import TERMINAL, FailureCode, OrderType, Status, VenueName
+from orders.models import TERMINAL, FailureCode, OrderType, Status
 
 Schema = dict[str, Any]
 
@@ -62,7 +63,8 @@ TIMESTAMP = text(
     examples=["2025-11-08T10:30:00.000Z"],
 )
 TX_HASH = text("The transaction's signature.", minLength=1, maxLength=88)
-VENUE = text(enum=VenueName.values)
+VENUE = text(enum=list(VENUES))
+ROUTE_VENUE = text(enum=route_names())
 
 
 def decimal(description: str = "") -> Schema:
@@ -104,7 +106,7 @@ QUOTE_REFUSAL = record(
 QUOTES = array({"anyOf": [ref("Quote"), ref("QuoteRefusal")]})
 ROUTE = record(
     "The decision, with everything it was made on.",
-    venue=VENUE,
+    venue=ROUTE_VENUE,
     strategy=text(enum=[strategy.value for strategy in Strategy]),
     reason=record(code=text(enum=[reason.value for reason in Reason]), text=text()),
     quotes=QUOTES,
@@ -142,7 +144,7 @@ ORDER = record(
     status=text(enum=Status.values),
     seq=integer("Of the newest event.", minimum=1),
     attempt=integer("Counts from 1.", minimum=1),
-    venue=nullable(VENUE),
+    venue=nullable(ROUTE_VENUE),
     quotes=QUOTES,
     expectedPrice=nullable(decimal("tokenOut per tokenIn, as quoted.")),
     executedPrice=nullable(decimal("tokenOut per tokenIn, as filled.")),
@@ -186,7 +188,7 @@ RETRIED = record(
 )
 FILLED = record(
     txHash=TX_HASH,
-    venue=VENUE,
+    venue=ROUTE_VENUE,
     executedPrice=decimal("tokenOut per tokenIn."),
     amountOut=amount("tokenOut"),
     realizedSlippage=decimal("A fraction."),
@@ -196,7 +198,7 @@ EVENT_DATA: dict[Status, Schema] = {
     Status.PENDING: {"anyOf": [REQUESTED, RETRIED]},
     Status.ROUTING: NOTHING,
     Status.BUILDING: ref("Route"),
-    Status.SUBMITTED: record(txHash=TX_HASH, venue=VENUE),
+    Status.SUBMITTED: record(txHash=TX_HASH, venue=ROUTE_VENUE),
     Status.CONFIRMED: FILLED,
     Status.FAILED: record(code=text(enum=FailureCode.values), message=text()),
     Status.CANCELLED: NOTHING,

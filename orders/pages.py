@@ -18,18 +18,21 @@ from itertools import product
 from typing import Any
 
 from dex.tokens import TOKENS
+from dex.venues.registry import ANY_SPLIT, VENUES, route_names
 from orders import database
 from orders.events import milliseconds
-from orders.models import Order, OrderType, Status, VenueName
+from orders.models import Order, OrderType, Status
 
 SYMBOLS = [token.symbol for token in TOKENS]
 KINDS: dict[str, list[str]] = {
     "order_type": OrderType.values,
     "status": Status.values,
-    "venue": ["", *VenueName.values],
+    "venue": ["", *route_names()],
     "token_in": SYMBOLS,
     "token_out": SYMBOLS,
 }
+SPLITS = [name for name in KINDS["venue"] if "+" in name]
+VENUE_CHOICES = [*VENUES, ANY_SPLIT]  # for a person to choose from
 CURSOR = re.compile(r"[<>]ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 LOWEST, HIGHEST = "ord_", "ord_99999999999999"
 LAST_MS = 9_999_999_999_999  # of 13 digits
@@ -70,7 +73,10 @@ class BadCursor(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which orders; None is any. The times are exclusive, of `createdAt` as it is shown."""
+    """Which orders; None is any. The times are exclusive, of `createdAt` as it is shown.
+
+    The venue may be ANY_SPLIT.
+    """
 
     order_type: str | None = None
     status: str | None = None
@@ -83,16 +89,19 @@ class Filter:
 
     def kinds(self) -> list[tuple[str, ...]] | None:
         """The kinds that match; None for all of them."""
-        given = {column: getattr(self, column) for column in KINDS}
-        matching = [
-            values if given[column] is None else [given[column]] for column, values in KINDS.items()
-        ]
-        if matching == list(KINDS.values()):
+        matching = {**KINDS, **self.named()}
+        if matching == KINDS:
             return None
-        return [kind for kind in product(*matching) if kind[-1] != kind[-2]]
+        return [kind for kind in product(*matching.values()) if kind[-1] != kind[-2]]
 
     def matches(self, order: Order) -> bool:
-        return all(getattr(self, column) in (None, getattr(order, column)) for column in KINDS)
+        return all(getattr(order, column) in values for column, values in self.named().items())
+
+    def named(self) -> dict[str, list[str]]:
+        """The values that match, of each column of KINDS that not all match."""
+        given = {column: getattr(self, column) for column in KINDS}
+        found = {column: [value] for column, value in given.items() if value is not None}
+        return found | ({"venue": SPLITS} if self.venue == ANY_SPLIT else {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,9 @@ from rest_framework import serializers
 
 from dex import tokens
 from dex.types import SwapRequest, Token
+from dex.venues.registry import ANY_SPLIT, route_names
 from orders import requestid
-from orders.models import OrderType, Status, VenueName
+from orders.models import OrderType, Status
 from orders.pages import Filter
 from orders.placement import OrderRequest
 
@@ -253,7 +254,7 @@ class OrderFilterSerializer(Strict):
     status = serializers.ChoiceField(choices=Status.choices, required=False)
     tokenIn = TokenField(required=False)
     tokenOut = TokenField(required=False)
-    venue = serializers.ChoiceField(choices=[*VenueName.values, "split"], required=False)
+    venue = serializers.ChoiceField(choices=[*route_names(), ANY_SPLIT], required=False)
     orderType = serializers.ChoiceField(choices=OrderType.choices, required=False)
     clientOrderId = ClientOrderId()
     createdAfter = Timestamp(
@@ -269,11 +270,10 @@ class OrderFilterSerializer(Strict):
         """Raises ValidationError."""
         self.is_valid(raise_exception=True)
         given = self.validated_data
-        venue = given.get("venue")
         return Filter(
             order_type=given.get("orderType"),
             status=given.get("status"),
-            venue=VenueName.SPLIT.value if venue == "split" else venue,  # "+" is read as a space
+            venue=given.get("venue"),
             token_in=given["tokenIn"].symbol if "tokenIn" in given else None,
             token_out=given["tokenOut"].symbol if "tokenOut" in given else None,
             client_order_id=given.get("clientOrderId"),

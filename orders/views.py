@@ -1,6 +1,5 @@
 """REST: each method translates in, calls once, translates out."""
 
-from pathlib import Path
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -12,7 +11,18 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
-from orders import activity, health, intake, metrics, pages, presence, queries, render, tickets
+from orders import (
+    activity,
+    asyncapi,
+    health,
+    intake,
+    metrics,
+    pages,
+    presence,
+    queries,
+    render,
+    tickets,
+)
 from orders.access import caller_of
 from orders.coroutines import CoroutineView
 from orders.models import Order
@@ -24,9 +34,6 @@ from orders.serializers import (
     OrderFilterSerializer,
     each_once,
 )
-
-# Every frame of the WebSocket, in both directions.
-ASYNCAPI = Path(__file__).with_name("asyncapi.yaml")
 
 
 def owner_of(request: Request) -> int | None:
@@ -173,7 +180,7 @@ class EventsView(APIView):
 
 
 class QuotesView(APIView):
-    """Both venues' quotes and the route that would be taken now; nothing is stored."""
+    """Every venue's quote and the route that would be taken now; nothing is stored."""
 
     def post(self, request: Request) -> Response:
         return Response(intake.quote(request.data))
@@ -211,7 +218,7 @@ class AsyncAPIView(APIView):
     permission_classes = [AllowAny]
 
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(ASYNCAPI.read_bytes(), content_type="application/yaml")
+        return HttpResponse(asyncapi.document(), content_type="application/yaml")
 
 
 class MetricsView(APIView):

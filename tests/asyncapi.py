@@ -8,10 +8,10 @@ from jsonschema import Draft7Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
-from orders import views
+from orders import asyncapi
 
 ADDRESS = "urn:asyncapi"
-DOCUMENT: dict[str, Any] = yaml.safe_load(views.ASYNCAPI.read_bytes())
+DOCUMENT: dict[str, Any] = yaml.safe_load(asyncapi.document())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 # By name: the type of the frame.
 MESSAGES = {each["name"]: each for each in DOCUMENT["components"]["messages"].values()}

@@ -4,6 +4,8 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -12,8 +14,10 @@ from django.conf import settings
 from django.core.management import call_command
 from pytest_django import DjangoDbBlocker
 
+from dex.exchange import Exchange, open_exchange
+from dex.simulation.faults import Faults
 from orderengine.management.commands.up import MANAGE
-from orders import database, measures
+from orders import database, execution, intake, measures
 from tests.stacks import ROOT
 
 TABLES = (
@@ -73,3 +77,23 @@ def no_orders(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
             for table in TABLES:
                 conn.execute(f"DELETE FROM {table}")
         yield
+
+
+@pytest.fixture
+def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens exchanges at zero latency, for the engine to use; keyword arguments change that."""
+    opened: list[Exchange] = []
+
+    def open_one(**changes: Any) -> Exchange:
+        changed = replace(
+            settings.DEX, quote_latency_ms=0, swap_latency_ms=(0, 0), faults=Faults(), **changes
+        )
+        monkeypatch.setattr(settings, "DEX", changed)
+        opened.append(open_exchange(replace(changed, dsn=database.conninfo())))
+        monkeypatch.setattr(execution, "exchange", lambda: opened[-1])
+        monkeypatch.setattr(intake, "exchange", lambda: opened[-1])
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()

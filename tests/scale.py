@@ -111,7 +111,7 @@ FILTERS = {
     "tokenIn=BONK (1 in 10,000)": Filter(token_in="BONK"),
     "tokenOut=JUP (1 in 10,000)": Filter(token_out="JUP"),
     "venue=meteora": Filter(venue="meteora"),
-    "venue=split (1 in 10,000)": Filter(venue="raydium+meteora"),
+    "venue=split (1 in 10,000)": Filter(venue="split"),
     "orderType=market": Filter(order_type="market"),
     "status=failed&tokenIn=BONK (none)": Filter(status="failed", token_in="BONK"),
 }
@@ -238,7 +238,7 @@ ADMIN_PAGES = (
     "?status__exact=confirmed",
     "?status__exact=expired",
     "?venue__exact=raydium",
-    "?venue__exact=raydium%2Bmeteora",
+    "?venue__exact=split",
     "?failure_code__exact=NO_ROUTE",
     "?status__exact=confirmed&failure_code__exact=NO_ROUTE",
     "?created=hour",

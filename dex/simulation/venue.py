@@ -15,7 +15,7 @@ from dex.simulation.market import Market
 from dex.simulation.pools import quote_at
 from dex.simulation.program import Program
 from dex.transactions import SwapInstruction, SwapLayout, build_transaction
-from dex.types import Leg, Quote, Swap, SwapRequest, SwapState
+from dex.types import Leg, Quote, Swap, SwapRequest, SwapState, route_name
 from dex.venues.base import Venue
 
 
@@ -66,7 +66,7 @@ class SimulatedVenue(Venue, ABC):
             attempt=request.attempt,
         )
         return Swap(
-            venue="+".join(leg.venue for leg in legs),
+            venue=route_name(leg.venue for leg in legs),
             signature=signature,
             transaction=transaction,
             last_valid_block_height=simulation.chain.last_valid_height(height),

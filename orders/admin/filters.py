@@ -1,4 +1,4 @@
-"""The time filter of the order list: a range of times is a range of ids."""
+"""The filters of the order list that are not a column's own."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,21 @@ PAST = {
 }
 
 
+class VenueFilter(admin.SimpleListFilter):
+    title = "venue"
+    parameter_name = "venue__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name.capitalize()) for name in pages.VENUE_CHOICES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
+        named = pages.Filter(venue=self.value()).named()
+        return queryset.filter(venue__in=named["venue"]) if named else queryset
+
+
 class CreatedFilter(admin.SimpleListFilter):
+    """A range of times is a range of ids."""
+
     title = "time"
     parameter_name = "created"
 

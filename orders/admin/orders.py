@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from orders import queries, render
 from orders.admin import actions, timeline
 from orders.admin.badges import NO_BREAK_SPACE, badge, moment, seconds
-from orders.admin.filters import CreatedFilter
+from orders.admin.filters import CreatedFilter, VenueFilter
 from orders.admin.halts import banner
 from orders.admin.paging import OrderChangeList
 from orders.admin.readonly import ReadOnlyAdmin
@@ -22,7 +22,7 @@ from orders.models import Order
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
     list_display = ["id", "state", "order", "route", "attempt", "failure", "created", "took"]
-    list_filter = ["status", "venue", "failure_code", CreatedFilter]
+    list_filter = ["status", VenueFilter, "failure_code", CreatedFilter]
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["id"]  # see get_search_results
     search_help_text = "order id, client order id or transaction hash, whole"

@@ -17,6 +17,7 @@ from django.http import HttpResponse
 from django.test import Client
 from pytest_django import Settings
 
+from dex.venues.registry import SIMULATED
 from orders import database, execution, lifecycle, queries, trading
 from orders.admin import OrderAdmin, actions, paging
 from orders.models import Order, Status
@@ -86,7 +87,7 @@ def test_an_order_is_shown_with_its_events(operator: Client, executed: Order) ->
         assert event.status in response.text
     assert executed.tx_hash in response.text
     [building] = [step for step in response.context["steps"] if step.event.status == "building"]
-    assert {quote["venue"] for quote in building.quotes} == {"raydium", "meteora"}
+    assert [quote["venue"] for quote in building.quotes] == list(SIMULATED)
     chosen = [quote["venue"] for quote in building.quotes if quote["chosen"]]
     assert "+".join(chosen) == executed.venue
     assert building.event.data["reason"]["text"] in response.text

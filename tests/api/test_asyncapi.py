@@ -18,9 +18,9 @@ from jsonschema import Draft7Validator, ValidationError
 
 from dex import tokens
 from dex.types import Reason, Strategy
-from dex.venues.registry import VENUES
+from dex.venues.registry import VENUES, route_names
 from orders import consumers, events, serializers
-from orders.models import FailureCode, OrderType, Status, VenueName
+from orders.models import FailureCode, OrderType, Status
 from orders.problems import Problem
 from tests import factories
 from tests.api.sockets import Socket
@@ -175,7 +175,7 @@ def test_every_close_code_is_described() -> None:
         ("Status", Status.values),
         ("FailureCode", FailureCode.values),
         ("OrderType", OrderType.values),
-        ("RouteVenue", VenueName.values),
+        ("RouteVenue", route_names()),
         ("Venue", list(VENUES)),
         ("Symbol", [token.symbol for token in tokens.TOKENS]),
     ],

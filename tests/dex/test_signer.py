@@ -94,6 +94,9 @@ def test_a_file_that_others_may_read_is_not_used(keypair_file: Path, mode: int) 
         str(KEYPAIR),
         json.dumps([*json.loads(KEYPAIR.to_json())[:63], 999]),
         "",
+        "7" * 40,
+        "64",
+        "[" * 100_000,
     ],
 )
 def test_a_file_that_is_none_is_refused_without_showing_what_is_in_it(

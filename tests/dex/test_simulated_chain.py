@@ -18,6 +18,7 @@ from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
 from dex.simulation.faults import Faults
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
+from dex.venues.registry import VENUES
 
 
 def with_quote(route: Route, **changes: object) -> Route:
@@ -199,7 +200,7 @@ def test_below_the_minimum_nothing_moves(exchange_with, request_for, ledger) -> 
 @pytest.fixture
 def divided(exchange_with, request_for) -> tuple[Exchange, Route]:
     """A route with two legs."""
-    exchange = exchange_with(strategy=Strategy.SPLIT)
+    exchange = exchange_with(strategy=Strategy.SPLIT, venues=("raydium", "meteora"))
     route = exchange.route(request_for(amount_in=1_000 * 10**9))
     assert [leg.venue for leg in route.legs] == ["raydium", "meteora"]
     return exchange, route
@@ -451,11 +452,11 @@ def test_after_a_restart_each_connection_fails_one_call(exchange_with, request_f
     [
         {"quote_latency_ms": -1},
         {"swap_latency_ms": (3, 2)},
-        {"quote_timeouts_ms": {"raydium": 0, "meteora": 1}},
+        {"quote_timeouts_ms": {**dict.fromkeys(VENUES, 1), "raydium": 0}},
         {"quote_timeouts_ms": {"raydium": 1}},
         {"curves": {"meteora": "cpmm"}},
-        {"curves": {"orca": "clmm"}},
-        {"faults": Faults.parse("orca.rejected=1")},
+        {"curves": {"nowhere": "clmm"}},
+        {"faults": Faults.parse("nowhere.rejected=1")},
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
@@ -465,8 +466,8 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, objec
         quote_latency_ms=0,
         swap_latency_ms=(0, 0),
         faults=Faults(),
-        quote_timeouts_ms={"raydium": 1, "meteora": 1},
+        quote_timeouts_ms=dict.fromkeys(VENUES, 1),
     )
 
-    with pytest.raises(ValueError, match=r"latenc|timeout|orca|no curve"):
+    with pytest.raises(ValueError, match=r"latenc|timeout|nowhere|no curve"):
         replace(sound, **changes)

@@ -16,7 +16,7 @@ from dex.simulation.blocks import blockhash, height_of
 from dex.simulation.program import Program
 from dex.tokens import SOL, USDC, USDT
 from dex.transactions import SwapInstruction, build_transaction, pool_address
-from dex.venues.registry import SIMULATED
+from dex.venues.registry import SIMULATED, label_of
 
 MOST_BYTES = 1_232  # of one packet, and so of a transaction
 PROGRAMS = [program for venue in SIMULATED.values() for program in venue.programs]
@@ -160,15 +160,19 @@ def test_every_program_has_its_amounts_in_its_own_layout(program: Program) -> No
 
 
 def test_instructions_are_those_of_the_programs() -> None:
-    prefixes = {program.curve: program.layout.prefix.hex() for program in PROGRAMS}
+    prefixes = {label_of(one.program_id): one.layout.prefix.hex() for one in PROGRAMS}
 
-    assert prefixes == {
-        "cpmm": "8fbe5adac41e33de",
-        "clmm": "2b04ed0b1ac91e62",
-        "amm_v4": "09",
-        "damm_v2": "f8c69e91e17587c8",
-        "dlmm": "f8c69e91e17587c8",
-    }
+    assert (
+        prefixes
+        | {
+            "raydium cpmm": "8fbe5adac41e33de",
+            "raydium clmm": "2b04ed0b1ac91e62",
+            "raydium amm_v4": "09",
+            "meteora damm_v2": "f8c69e91e17587c8",
+            "meteora dlmm": "f8c69e91e17587c8",
+        }
+        == prefixes
+    )
 
 
 def test_the_largest_transaction_fits_into_a_packet() -> None:

@@ -1,5 +1,6 @@
 """`manage.py explain` and `manage.py quote`, on the real simulated venues."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -8,35 +9,16 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from dex.exchange import Exchange, open_exchange
+from dex.exchange import open_exchange
 from dex.simulation.faults import Faults
-from orders import database, execution, intake, lifecycle, loop, render
+from dex.venues import registry
+from orders import database, execution, lifecycle, loop, render
 from orders.executors import EXECUTORS
 from orders.explain import explain
 from orders.models import Order, Status
 from tests.factories import claim, end_lease, load, order_in, place
 
 pytestmark = pytest.mark.usefixtures("no_orders")
-
-
-@pytest.fixture
-def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Opens exchanges at zero latency, for the engine to use; keyword arguments change that."""
-    opened: list[Exchange] = []
-
-    def open_one(**changes: Any) -> Exchange:
-        changed = replace(
-            settings.DEX, quote_latency_ms=0, swap_latency_ms=(0, 0), faults=Faults(), **changes
-        )
-        monkeypatch.setattr(settings, "DEX", changed)
-        opened.append(open_exchange(replace(changed, dsn=database.conninfo())))
-        monkeypatch.setattr(execution, "exchange", lambda: opened[-1])
-        monkeypatch.setattr(intake, "exchange", lambda: opened[-1])
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        one.close()
 
 
 def executed(**wanted: Any) -> Order:
@@ -68,7 +50,7 @@ def test_a_confirmed_order_comes_out_the_same_again(
 def test_a_divided_order_is_confirmed_and_explained_with_both_legs(
     exchange: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exchange()
+    exchange(venues=("raydium", "meteora"))
     order = executed(amount_in=1_000 * 10**9)
 
     text = explained(order, capsys)
@@ -133,6 +115,22 @@ def test_a_row_that_was_changed_does_not_match(
     assert any(line.startswith(difference) for line in explanation.differences)
 
 
+def test_an_order_of_a_venue_that_is_gone_does_not_match(
+    exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange()
+    order = executed()
+    monkeypatch.delitem(registry.SIMULATED, order.venue)
+
+    with pytest.raises(SystemExit) as exited:
+        call_command("explain", order.id)
+
+    text = capsys.readouterr().out
+    assert exited.value.code == 1
+    assert f"worked out again: there is no simulated venue '{order.venue}', only" in text
+    assert text.splitlines()[-1].startswith("does not match: 2 differences; are DEX_SEED")
+
+
 def test_bytes_of_another_order_do_not_match(exchange: Any) -> None:
     exchange()
     order, other = executed(), executed()
@@ -195,16 +193,14 @@ def test_explain_says_that_the_tables_are_not_there(monkeypatch: pytest.MonkeyPa
     assert refused.value.returncode == 2
 
 
-def test_quote_prints_both_venues_and_why(
-    exchange: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quote_prints_each_venue_and_why(exchange: Any, capsys: pytest.CaptureFixture[str]) -> None:
     exchange()
 
     call_command("quote", "SOL", "USDC", "1.5", "1000")
 
     text = capsys.readouterr().out
-    assert text.count("Raydium  cpmm") == 2
-    assert text.count("Meteora  damm_v2") == 2
+    assert len(re.findall("^Raydium +cpmm ", text, re.MULTILINE)) == 2
+    assert len(re.findall("^Meteora +damm_v2 ", text, re.MULTILINE)) == 2
     assert "route (auto): BEST_PRICE" in text
     assert "route (auto): SPLIT_IMPROVES" in text
 

@@ -44,7 +44,7 @@ FILTERS = [
     *(Filter(status=status) for status in ("pending", "routing", "failed", "expired")),
     *(Filter(token_in=token) for token in ("SOL", "BONK", "RAY")),
     *(Filter(token_out=token) for token in ("SOL", "JUP", "RAY")),
-    *(Filter(venue=venue) for venue in ("raydium", "raydium+meteora")),
+    *(Filter(venue=venue) for venue in ("raydium", "raydium+meteora", "split")),
     Filter(status="failed", token_in="SOL"),
     Filter(status="failed", token_in="SOL", token_out="JUP", venue="meteora"),
     Filter(token_in="SOL", token_out="SOL"),
@@ -80,7 +80,7 @@ def some_orders(count: int, *owners: int | None) -> list[dict[str, Any]]:
                 "token_out": token_out,
                 "amount_in": 1,
                 "slippage_bps": 100,
-                "venue": draw.choice(["", "raydium", "meteora", "raydium+meteora"]),
+                "venue": draw.choice(pages.KINDS["venue"]),
                 "status": draw.choice(["pending", "routing", "confirmed", "confirmed", "failed"]),
             }
         )

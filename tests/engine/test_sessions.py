@@ -59,3 +59,23 @@ async def test_a_statement_that_is_refused_leaves_the_connection_as_it_is(sessio
         await session.rows("SELECT 1 / 0", {})
 
     assert await session.rows(PID, {}) == [before]
+
+
+@pytest.mark.usefixtures("django_db_setup")
+def test_a_table_with_other_columns_costs_the_pool_one_call() -> None:
+    """As after a migration, in processes that go on."""
+    asked = "SELECT * FROM changing"
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        conn.execute("CREATE TABLE changing (name varchar(16))")
+        try:
+            for _ in range(3 * database.pool().max_size):  # prepared on all of its connections
+                database.rows(asked, {})
+            conn.execute("ALTER TABLE changing ALTER COLUMN name TYPE varchar(48)")
+
+            with pytest.raises(psycopg.NotSupportedError):
+                database.rows(asked, {})
+
+            for _ in range(3 * database.pool().max_size):
+                assert database.rows(asked, {}) == []
+        finally:
+            conn.execute("DROP TABLE changing")

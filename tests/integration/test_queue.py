@@ -7,6 +7,7 @@ from itertools import pairwise
 import httpx
 import pytest
 
+from dex.venues.registry import SIMULATED
 from tests.stacks import ORDER, Running, engine, wait_until
 
 FIRST_STARTS = """
@@ -106,13 +107,14 @@ def test_a_venue_error_is_retried_after_1_and_2_seconds_and_fails_once_with_its_
 
 
 @pytest.mark.fleet
-def test_a_dead_venue_leaves_the_other(new_database: str) -> None:
+def test_a_dead_venue_leaves_the_others(new_database: str) -> None:
     with engine(new_database, DEX_FAULTS="raydium.quote_unavailable=1") as running:
         order_id = running.place()
         running.wait_for_all()
 
         order = httpx.get(f"{running.url}/api/orders/{order_id}").json()
-        assert (order["status"], order["venue"]) == ("confirmed", "meteora")
+        assert order["status"] == "confirmed"
+        assert order["venue"] in {*SIMULATED} - {"raydium"}
         failed = [quote for quote in order["quotes"] if "error" in quote]
         assert [quote["error"]["code"] for quote in failed] == ["QUOTE_UNAVAILABLE"]
 

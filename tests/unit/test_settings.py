@@ -12,6 +12,8 @@ from unittest import mock
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from dex.venues.registry import SIMULATED, VENUES
+
 ROOT = Path(__file__).parents[2]
 SECRET_KEY = "wO3vTqk9ZkD1x0bNf7Ue5Yh2Rj8Lp4Sa6Gc_iMEXdHV-tKzQyBnCsFuWrJ"
 PRODUCTION = {
@@ -216,13 +218,13 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DEX_QUOTE_LATENCY_MS", "60000"),
         ("DEX_QUOTE_TIMEOUT_MS", "0"),
         ("DEX_QUOTE_TIMEOUT_MS", "999999999999999"),
-        ("DEX_QUOTE_TIMEOUT_MS", "2000,orca=500"),
+        ("DEX_QUOTE_TIMEOUT_MS", "2000,nowhere=500"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,raydium=100"),
         ("DEX_RAYDIUM_CURVE", "dlmm"),
         ("DEX_METEORA_CURVE", "cpmm"),
         ("DEX_ROUTING", "worst"),
-        ("DEX_VENUES", "raydium,orca"),
+        ("DEX_VENUES", "raydium,nowhere"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
         ("DEX_SWAP_LATENCY_MS", "2000-"),
@@ -232,7 +234,7 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DEX_FAULTS", "rejected=2"),
         ("DEX_FAULTS", "rejected=0.1,rejected=0.2"),
         ("DEX_FAULTS", "explosion=0.1"),
-        ("DEX_FAULTS", "orca.rejected=0.1"),
+        ("DEX_FAULTS", "nowhere.rejected=0.1"),
         ("API_AUTH_REQUIRED", "perhaps"),
         ("CORS_ALLOWED_ORIGINS", "*"),
         ("CORS_ALLOWED_ORIGINS", "app.example.com"),
@@ -286,11 +288,22 @@ def test_the_defaults_are_those_of_the_contract(nowhere: dict[str, str]) -> None
     assert (made["ORDER_MAX_ATTEMPTS"], made["ORDER_RETRY_BASE_SECONDS"]) == (3, 1)
     assert made["DEX"].quote_latency_ms == 200
     assert made["DEX"].swap_latency_ms == (2000, 3000)
-    assert made["DEX"].quote_timeouts_ms == {"raydium": 2000, "meteora": 2000}
-    assert made["DEX"].curves == {"raydium": "cpmm", "meteora": "damm_v2"}
+    assert made["DEX"].quote_timeouts_ms == dict.fromkeys(VENUES, 2000)
+    assert made["DEX"].venues == tuple(SIMULATED)
+    assert {"raydium": "cpmm", "meteora": "damm_v2"}.items() <= made["DEX"].curves.items()
     assert made["DEX"].strategy == "auto"
     assert made["DEX"].keypair_file is None
     assert not made["DEX"].faults.thresholds
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_every_simulated_venue_may_have_each_of_its_curves(
+    nowhere: dict[str, str], name: str
+) -> None:
+    for program in SIMULATED[name].programs:
+        made = settings({**nowhere, f"DEX_{name.upper()}_CURVE": program.curve})
+
+        assert made["DEX"].curves[name] == program.curve
 
 
 def test_keys_may_be_required_in_development(nowhere: dict[str, str]) -> None:
@@ -356,7 +369,7 @@ def test_a_good_production_environment_passes_the_deployment_check(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("SECRET_KEY", "short"), ("DEX_FAULTS", "orca.rejected=0.1")]
+    ("name", "value"), [("SECRET_KEY", "short"), ("DEX_FAULTS", "nowhere.rejected=0.1")]
 )
 def test_a_refusal_is_one_line_and_no_traceback(
     nowhere: dict[str, str], name: str, value: str

@@ -142,6 +142,7 @@ function isWanted({ seq, status, data }) {
   const wanted = address.value;
   if (wanted.status ? status !== wanted.status : seq !== 1) return false;
   if (wanted.pair && `${data.tokenIn}-${data.tokenOut}` !== wanted.pair) return false;
+  if (wanted.venue === "split") return Boolean(data.venue?.includes("+"));
   return !wanted.venue || data.venue === wanted.venue;
 }
 

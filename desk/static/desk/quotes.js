@@ -1,4 +1,4 @@
-// Both venues side by side, the better one marked.
+// The venues side by side, the best one marked.
 import { html } from "./lib.js";
 import { amount, bpsAbove, isMore, percent, short, venueName } from "./format.js";
 

@@ -6,7 +6,6 @@ import { amount, duration, short, shortId, venueName, when } from "./format.js";
 import { Status, STATUSES } from "./status.js";
 import { Withdraw } from "./timeline.js";
 
-const VENUES = ["raydium", "meteora", "raydium+meteora"];
 const PERIOD_NAMES = { "5m": "last 5 minutes", "15m": "last 15 minutes", "1h": "last hour", "24h": "last 24 hours" };
 const TOKENS = Object.keys(setup.tokens);
 const PAIRS = TOKENS.flatMap((a) => TOKENS.filter((b) => a !== b).map((b) => `${a}-${b}`));
@@ -72,7 +71,7 @@ function Filters({ status, pair, venue, since }) {
     <div class="filters" role="group" aria-label="Filters">
       <${Choice} name="status" any="any status" value=${status} options=${STATUSES} onChange=${set("status")} />
       <${Choice} name="pair" any="any pair" value=${pair} options=${PAIRS} onChange=${set("pair")} text=${(p) => p.replace("-", " → ")} />
-      <${Choice} name="venue" any="any venue" value=${venue} options=${VENUES} onChange=${set("venue")} text=${venueName} />
+      <${Choice} name="venue" any="any venue" value=${venue} options=${setup.venues} onChange=${set("venue")} text=${venueName} />
       <${Choice} name="time" any="any time" value=${since} options=${Object.keys(PERIODS)} onChange=${set("since")} text=${(p) => PERIOD_NAMES[p]} />
       ${(status || pair || venue || since) && html`<button class="small" onClick=${clear}>Clear</button>`}
     </div>`;

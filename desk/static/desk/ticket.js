@@ -98,14 +98,14 @@ function Slippage({ form, change, error }) {
     </fieldset>`;
 }
 
-/** What both venues would give now, and why the route is what it is. */
+/** What each venue would give now, and why the route is what it is. */
 function Comparison({ quoted, form }) {
   const now = useNow(1);
   const { route, refusal, at, changed, asking } = quoted;
   const stale = at && now - at > STALE_MS;
   return html`
     <div class=${`comparison ${stale ? "stale" : ""}`} aria-label="Quotes" role="group">
-      ${!route && !refusal && html`<p class="muted">${asking ? "Asking both venues …" : "Quotes appear here."}</p>`}
+      ${!route && !refusal && html`<p class="muted">${asking ? "Asking the venues …" : "Quotes appear here."}</p>`}
       ${route && html`
         <${Quotes} route=${route} tokenIn=${form.tokenIn} tokenOut=${form.tokenOut} />
         <p class="reason">${route.reason.text}.</p>
@@ -154,7 +154,7 @@ function Refused({ refusal }) {
     </p>`;
 }
 
-/** Both venues' quotes, asked again every few seconds while the page is seen. */
+/** Every venue's quote, asked again every few seconds while the page is seen. */
 function useQuote(order) {
   const key = JSON.stringify(order);
   const [settled, setSettled] = useState(key);

@@ -95,5 +95,6 @@ def verdict(explanations: list[Explanation], differing: list[str]) -> str:
     if not explanations:
         return "\nit was never routed"
     if differing:
-        return f"\ndoes not match: {len(differing)} differences; is DEX_SEED the same as then?"
+        count = len(differing)
+        return f"\ndoes not match: {count} differences; are DEX_SEED and the venues those of then?"
     return "\nmatches: quotes, route, transaction and fill come out the same again"
