@@ -15,6 +15,7 @@ TESTS = (
 )
 
 
+@pytest.mark.fleet
 @pytest.mark.timeout(200)
 def test_a_third_venue_is_routed_stored_listed_and_described() -> None:
     environ = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
