@@ -2,9 +2,10 @@
 
 Two indexes serve every query. `by_owner` has all orders of an owner in order of their ids.
 `by_kind` has those of one kind in order of their ids, a kind being one value of each column of
-KINDS. A filter names some of these few hundred kinds: the newest of each are read from the index,
-as many as a page has, and the newest of those are the page. A filter that matches one order in a
-million costs what any other does, and so does one that matches none.
+KINDS: 240 for each name of a route, and those grow with the square of the venues. A filter names
+some of them: the newest of each are read from the index, as many as a page has, and the newest of
+those are the page. A filter that matches one order in a million costs what any other does, and so
+does one that matches none; 300 kinds are about 10 ms.
 
 Row comparisons keep the planner from reading orders by their primary key and throwing away those
 of others: only the index that is meant has the order asked for.
