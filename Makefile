@@ -36,10 +36,10 @@ transcript: .venv/installed ## one client's life over the WebSocket alone, again
 	@$(BIN)/python -m tests.transcript $(HOST)
 
 test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and dex
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 test-fleet: .venv/installed ## the tests that start stacks and take their time: up, stops, kills, limits across processes, the fast profile
-	$(BIN)/python -m pytest -n 2 -m fleet tests/integration $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m fleet tests $(ARGS)
 
 test-browser: .venv/installed ## the order desk and the admin in Chromium
 	$(BIN)/python -m pytest -m browser -p no:randomly tests/browser $(ARGS)

@@ -6,13 +6,6 @@ from tests.conftest import create_database
 from tests.stacks import Running, engine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One engine for all that share it, whichever process of xdist has them."""
-    for item in items:
-        if "running" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("running"))
-
-
 @pytest.fixture
 def new_database(migrated: str) -> str:
     """The URL of a database with all tables and no orders."""

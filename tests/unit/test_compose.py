@@ -206,6 +206,7 @@ def test_nothing_opens_flower_to_everyone() -> None:
     assert "UNAUTHENTICATED" not in json.dumps(COMPOSE)
 
 
+@pytest.mark.fleet
 @pytest.mark.parametrize("dot_env", [{}, PRODUCTION], ids=["nothing set", "production"])
 def test_stack_starts(dot_env: dict[str, str]) -> None:
     done = check("web", dot_env)
@@ -213,6 +214,7 @@ def test_stack_starts(dot_env: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.fleet
 @pytest.mark.parametrize(
     ("missing", "named"),
     [

@@ -357,6 +357,7 @@ def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.fleet
 def test_a_good_production_environment_passes_the_deployment_check(
     nowhere: dict[str, str],
 ) -> None:
@@ -368,6 +369,7 @@ def test_a_good_production_environment_passes_the_deployment_check(
     assert "no issues" in done.stdout + done.stderr
 
 
+@pytest.mark.fleet
 @pytest.mark.parametrize(
     ("name", "value"), [("SECRET_KEY", "short"), ("DEX_FAULTS", "nowhere.rejected=0.1")]
 )
@@ -377,6 +379,7 @@ def test_a_refusal_is_one_line_and_no_traceback(
     assert name in one_line({**nowhere, **PRODUCTION, name: value}, "manage.py", "check")
 
 
+@pytest.mark.fleet
 @pytest.mark.parametrize(
     "program",
     [
@@ -391,12 +394,14 @@ def test_web_worker_and_flower_refuse_in_one_line_too(
     assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", *program)
 
 
+@pytest.mark.fleet
 def test_flower_without_a_sign_in_does_not_start_in_production(nowhere: dict[str, str]) -> None:
     flower = ("-m", "celery", "-A", "orderengine", "flower")
 
     assert "FLOWER_BASIC_AUTH" in one_line({**nowhere, **PRODUCTION}, *flower)
 
 
+@pytest.mark.fleet
 @pytest.mark.parametrize(
     "arguments", [("trading", "status"), ("apikey", "list"), ("partitions", "status")]
 )
@@ -406,6 +411,7 @@ def test_without_a_database_a_command_says_so_in_one_line(
     assert "start the stack with `make up`" in one_line(nowhere, "manage.py", *arguments)
 
 
+@pytest.mark.fleet
 @pytest.mark.parametrize("arguments", [("trading", "status"), ("apikey", "list")])
 def test_without_tables_a_command_says_so_in_one_line(
     nowhere: dict[str, str], database_url: str, arguments: tuple[str, ...]
