@@ -3,11 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.bench import measures, streaming
 from tests.bench.figures import Figures
 from tests.bench.measures import Doses
 from tests.bench.stack import Target
 from tests.stacks import Running
+
+pytestmark = pytest.mark.fleet
 
 TINY = Doses(runs=1, load_seconds=0.1, delay_seconds=1.5, followed=4)
 

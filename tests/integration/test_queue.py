@@ -10,6 +10,8 @@ import pytest
 from dex.venues.registry import SIMULATED
 from tests.stacks import ORDER, Running, engine, wait_until
 
+pytestmark = pytest.mark.fleet
+
 FIRST_STARTS = """
 SELECT order_id, min(created_at) AS at FROM orders_orderevent
 WHERE status = 'routing' GROUP BY order_id ORDER BY at

@@ -7,6 +7,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.sockets import frame_of
 from tests.stacks import Running
 
+pytestmark = pytest.mark.fleet
+
 MOST = 65_536
 # As they are on the wire, with a mask of zeros.
 NO_UTF8 = b"\x81\x82\0\0\0\0\xff\xfe"

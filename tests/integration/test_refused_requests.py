@@ -13,6 +13,8 @@ from websockets.sync.client import connect
 from tests.sockets import frame_of
 from tests.stacks import Running
 
+pytestmark = pytest.mark.fleet
+
 PATH = b"/api/orders/execute"
 LONG = b"x" * 17_000
 ORDERS = b"GET /api/orders HTTP/1.1\r\nHost: localhost\r\n"
