@@ -60,7 +60,7 @@ class Hub:
         self._groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
         self._in_order = InOrder(self._ring, self._miss)
-        self._missing: dict[Key, float] = {}  # since when it may be, where nothing is known of it
+        self._missing: dict[Key, float] = {}  # since when, see _since
         self._missed = asyncio.Event()
         self._polled_at = self._now()
         for loop in (self._listen(), self._poll(), self._mend()):

@@ -28,9 +28,9 @@ SELECT order_id, seq, status, attempt, created_at,
        CASE status WHEN 'building' THEN coalesce(data -> 'quotes', '[]') END AS quotes
 FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
 """
-# Orders of some owners that have moved lately: placed then, or before and now at their
-# end, at work, or waiting for another attempt. Owner 0 is none. Each part has one index that can
-# answer it: owners compared otherwise would be another, which has all of their orders.
+# Orders of some owners that have moved in the last seconds: placed in them, or before and now at
+# their end, at work, or waiting for another attempt. Owner 0 is none. Each part has one index that
+# can answer it: owners compared otherwise would be another, which has all of their orders.
 _SINCE = "now() - make_interval(secs => %(seconds)s)"
 _MOVED = f"coalesce(owner_id, 0) = ANY(%(owners)s) AND updated_at >= {_SINCE}"
 MOVED = f"""

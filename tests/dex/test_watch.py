@@ -92,6 +92,17 @@ async def test_of_what_was_told_while_nobody_looked_the_newest_counts(
         assert await watch.next_state(5) == EXPIRED
 
 
+async def test_a_chain_that_does_not_answer_is_not_asked_at_every_turn(
+    chain: Chain, watcher: Watcher
+) -> None:
+    chain.states["a"] = VenueUnavailable("X", "no answer")
+
+    with watcher.watch(a_swap("a")):
+        await asyncio.sleep(0.3)  # thirty pauses
+
+    assert len(chain.questions) == 1
+
+
 async def test_the_pause_between_two_questions_is_the_venues(chain: Chain) -> None:
     watcher = Watcher(chain.ask, 60)
 

@@ -394,6 +394,15 @@ def test_web_worker_and_flower_refuse_in_one_line_too(
     assert "PORT='70000'" in one_line({**nowhere, "PORT": "70000"}, "-m", *program)
 
 
+@pytest.mark.parametrize(("limit", "places"), [("0", 100), ("3", 3)])
+def test_a_worker_has_places_where_the_fleet_has_no_limit(
+    nowhere: dict[str, str], limit: str, places: int
+) -> None:
+    made = settings({**nowhere, "DEBUG": "true", "QUEUE_CONCURRENCY": limit})
+
+    assert made["CELERY_WORKER_CONCURRENCY"] == places
+
+
 @pytest.mark.fleet
 def test_flower_without_a_sign_in_does_not_start_in_production(nowhere: dict[str, str]) -> None:
     flower = ("-m", "celery", "-A", "orderengine", "flower")
