@@ -2,7 +2,7 @@
 
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 
-from dex.curves.integers import U64_MAX, require_amount
+from dex.curves.integers import U64_MAX
 from dex.types import Token
 
 SOL = Token(symbol="SOL", mint="So11111111111111111111111111111111111111112", decimals=9)
@@ -28,14 +28,19 @@ def find(symbol_or_mint: str) -> Token | None:
 
 def to_base_units(token: Token, amount: Decimal) -> int:
     """ValueError unless `amount` is a whole number of base units within 1 … 2^64 - 1."""
+    too_large = amount.is_finite() and amount.adjusted() + token.decimals >= 20
     try:
-        scaled = _EXACT.scaleb(amount, token.decimals)
-        units = int(_EXACT.to_integral_exact(scaled)) if scaled.adjusted() < 20 else U64_MAX + 1
+        scaled = amount if too_large else _EXACT.scaleb(amount, token.decimals)
+        units = U64_MAX + 1 if too_large else int(_EXACT.to_integral_exact(scaled))
     except (ArithmeticError, ValueError):
         raise ValueError(
             f"{amount} is not an amount of {token.symbol}, which has {token.decimals} decimals"
         ) from None
-    require_amount(f"{amount} {token.symbol} in base units", units)
+    if not 1 <= units <= U64_MAX:
+        most = format_amount(token, U64_MAX)
+        raise ValueError(
+            f"{amount} is not an amount of {token.symbol}: above 0 and at most {most} is expected"
+        )
     return units
 
 

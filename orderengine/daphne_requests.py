@@ -7,12 +7,13 @@ into memory, however long it is. What it refuses itself is a problem here, as an
 # ruff: noqa: N802  (the names are Twisted's)
 
 import json
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from daphne import http_protocol
 from daphne.server import reactor  # the one on Daphne's event loop, whoever imports it first
-from twisted.web.http import HTTPChannel
+from twisted.web.http import RESPONSES, HTTPChannel
 
 from orders.parsing import MAX_BODY_BYTES
 from orders.problems import CONTENT_TYPE, Problem
@@ -20,7 +21,11 @@ from orders.problems import CONTENT_TYPE, Problem
 KEPT_BYTES = MAX_BODY_BYTES + 1  # the application sees that it is too long
 # Whoever is refused has so long to read why: what it still sends would reset the connection.
 LINGER_SECONDS = 1.0
-NO_REQUEST = "Not an HTTP request: its first line or a header has bytes that none may have."
+NO_REQUEST = (
+    "Not an HTTP request that can be read: its first line, a header or the framing of its body "
+    "(Content-Length, Transfer-Encoding, the size of a chunk) is malformed, or there are too many "
+    "headers."
+)
 HEAD_TOO_LONG = f"The address and the headers are longer than {HTTPChannel.totalHeadersSize} bytes."
 
 
@@ -39,8 +44,9 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
             self.requestHeaders.removeHeader(b"transfer-encoding")
             length = b"%d" % self.content.tell()
             self.requestHeaders.setRawHeaders(b"content-length", [length])
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
+        target = path if path.startswith(b"/") else origin_form(path)
+        self.method, self.uri, self.clientproto = command, target, version
+        self.path = target.partition(b"?")[0]
         self.process()
 
     def process(self) -> Any:
@@ -50,9 +56,23 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
             self.requestHeaders.setRawHeaders(b"origin", [b"null"])
         return super().process()
 
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """Twisted leaves out the body of an answer to HEAD only where it comes in one piece."""
+        if self.method == b"HEAD" and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        super().handle_reply(message)
+
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
         self.channel.transport.write(answer_of(bad_request(f"{body}.")))
         self.channel.loseConnection()
+
+
+def origin_form(target: bytes) -> bytes:
+    """`/path` of `http://host/path`, as clients of a proxy ask; the Host header has the host."""
+    scheme, _, rest = target.partition(b"://")
+    if scheme.lower() not in (b"http", b"https"):
+        return target
+    return b"/" + rest.partition(b"/")[2]
 
 
 def is_origin(text: bytes) -> bool:
@@ -117,3 +137,4 @@ def serve_bounded_requests() -> None:
     HTTPChannel._respondToBadRequestAndDisconnect = refuse_request  # type: ignore[method-assign]
     HTTPChannel.lineLengthExceeded = refuse_long_line  # type: ignore[method-assign]
     http_protocol.HTTPFactory.log = keep_no_line
+    RESPONSES.update({status: status.phrase.encode() for status in HTTPStatus})  # it lacks some

@@ -116,6 +116,13 @@ class InOrder:
         for _, bell in sorted(self._early.get(key, {}).items()):
             self.fill(bell)
 
+    def forget(self, group: str) -> None:
+        """What was heard through it: who hears it from now on has heard nothing."""
+        for key in [key for key in self._newest if key[0] == group]:
+            del self._newest[key]
+        for key in [key for key in self._early if key[0] == group]:
+            self._wait_no_more(key)
+
     def _pass(self, key: Key, bell: Bell) -> None:
         """Once, and never after one that follows it."""
         if bell.seq <= self.newest(key):

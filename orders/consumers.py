@@ -172,8 +172,11 @@ class OrderConsumer(AsyncWebsocketConsumer):
         return asyncio.get_running_loop().time()
 
     def parse(self, text: str | None) -> Any:
+        if text is None:
+            detail = "A text frame of JSON is expected, not a binary one."
+            raise Problem(status=400, code="MALFORMED", detail=detail)
         try:
-            return loads(text or "")
+            return loads(text)
         except ValueError as error:
             raise Problem(status=400, code="MALFORMED", detail=f"Not JSON: {error}.") from None
 
@@ -305,6 +308,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.unfollow(order_id)
         self.ended.append(order_id)
         if order_id == self.close_after:
+            self.closing = True
             await self.close(1000)
 
 

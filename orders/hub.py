@@ -51,7 +51,7 @@ class Group:
     inboxes: set[Inbox] = field(default_factory=set)
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     # Of the loop's clock, time.monotonic(); what was before is nobody's to hear.
-    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    since: float = 0.0
 
 
 class Hub:
@@ -71,6 +71,11 @@ class Hub:
     async def join(self, name: str, inbox: Inbox) -> None:
         """Ring at this inbox from now on; waits a moment for Redis, not for ever."""
         group = self._groups.setdefault(name, Group())
+        if not group.inboxes:
+            group.since = self._now()
+            if not of_one_order(name):
+                self._in_order.forget(name)
+                self._missing = {k: since for k, since in self._missing.items() if k[0] != name}
         group.inboxes.add(inbox)
         self._changed.set()
         with suppress(TimeoutError):

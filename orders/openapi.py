@@ -402,7 +402,9 @@ class RefusesInJSON(APIView):
     """For views that answer something else than JSON."""
 
     def handle_exception(self, exc: Exception) -> Response:
-        self.request.accepted_renderer = JSONRenderer()
+        renderer = JSONRenderer()
+        self.request.accepted_renderer = renderer
+        self.request.accepted_media_type = renderer.media_type
         return super().handle_exception(exc)
 
 

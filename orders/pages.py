@@ -12,7 +12,7 @@ of others: only the index that is meant has the order asked for.
 """
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -203,7 +203,7 @@ def read_cursor(cursor: str | None) -> tuple[bool, str | None]:
     if cursor is None:
         return False, None
     try:
-        text = urlsafe_b64decode(cursor.encode()).decode("ascii")
+        text = b64decode(cursor.encode(), altchars=b"-_", validate=True).decode("ascii")
     except ValueError:
         text = ""
     if not CURSOR.fullmatch(text):

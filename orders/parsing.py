@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import IO, Any, Never
 
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -15,13 +15,14 @@ from rest_framework.request import Request
 MAX_BODY_BYTES = 256 * 1024
 MAX_DEPTH = 32
 LONGEST_INT = 100
+IDENTITY = "identity"
 
 
 def loads(text: bytes | str) -> Any:
     """JSON with exact decimals. Raises ValueError with a sentence for the client."""
     try:
         value = json.loads(
-            text,
+            text if isinstance(text, str) else text.decode("utf-8-sig"),
             parse_int=whole_number,
             parse_float=decimal_number,
             parse_constant=refuse_constant,
@@ -90,6 +91,12 @@ class DecimalJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
+        request = (parser_context or {}).get("request")
+        coding = request.headers.get("Content-Encoding", IDENTITY) if request else IDENTITY
+        if coding.lower() != IDENTITY:
+            raise UnsupportedMediaType(
+                coding, f"Content-Encoding {coding}: send the body as it is."
+            )
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
             raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")

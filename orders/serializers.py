@@ -45,6 +45,7 @@ class DecimalNumber(serializers.Field[Decimal, Any, str, Any]):
 
     default_error_messages = {
         "not_a_number": 'A decimal number or a string of one is expected, such as 1.5 or "1.5".',
+        "out_of_range": "A number of at most {digits} digits is expected.",
     }
 
     def to_internal_value(self, data: Any) -> Decimal:
@@ -57,7 +58,7 @@ class DecimalNumber(serializers.Field[Decimal, Any, str, Any]):
         except (InvalidOperation, ValueError):
             self.fail("not_a_number")
         if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
-            self.fail("not_a_number")
+            self.fail("out_of_range", digits=MAX_EXPONENT)
         return number
 
 
@@ -264,7 +265,7 @@ class OrderFilterSerializer(Strict):
         required=False, help_text="`createdAt`, as it is shown, is earlier: to the millisecond."
     )
     limit = WholeNumber(min_value=1, max_value=200, default=50)
-    cursor = serializers.CharField(required=False)
+    cursor = serializers.CharField(required=False, trim_whitespace=False)
 
     def wanted(self) -> Filter:
         """Raises ValidationError."""
@@ -294,7 +295,21 @@ class AfterSeqSerializer(Strict):
     afterSeq = WholeNumber(min_value=0, max_value=2**31 - 1, default=0)
 
 
-REFERENCE = serializers.CharField(max_length=64)
+class Reference(serializers.CharField):
+    """A string of at most 64 characters that stays as it was written."""
+
+    default_error_messages = {"invalid": "A string is expected."}
+
+    def __init__(self, *, required: bool = True) -> None:
+        super().__init__(max_length=64, required=required, trim_whitespace=False)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+REFERENCE = Reference()
 
 
 def reference(frame: Any) -> str | None:
@@ -308,8 +323,8 @@ def reference(frame: Any) -> str | None:
 
 class OrderReference(Strict):
     type = serializers.CharField()
-    orderId = serializers.CharField(max_length=64)
-    requestId = serializers.CharField(max_length=64, required=False)
+    orderId = Reference()
+    requestId = Reference(required=False)
 
 
 class PingFrame(Strict):
@@ -320,7 +335,7 @@ class SubscriptionFrame(Strict):
     """One order, or `scope: all`."""
 
     type = serializers.CharField()
-    orderId = serializers.CharField(max_length=64, required=False)
+    orderId = Reference(required=False)
     afterSeq = WholeNumber(min_value=0, max_value=2**31 - 1, default=0)
     scope = serializers.ChoiceField(choices=["all"], required=False)
 
@@ -334,7 +349,7 @@ class SubscriptionFrame(Strict):
 
 class SubmitFrame(Strict):
     type = serializers.CharField()
-    requestId = serializers.CharField(max_length=64, required=False)
+    requestId = Reference(required=False)
     order = serializers.DictField()  # checked as the body of a POST
 
 
@@ -352,7 +367,7 @@ class SocketQuerySerializer(Strict):
     """The query of the WebSocket's address."""
 
     ticket = serializers.CharField(max_length=64, required=False)
-    orderId = serializers.CharField(max_length=64, required=False)
+    orderId = Reference(required=False)
     afterSeq = WholeNumber(min_value=0, max_value=2**31 - 1, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

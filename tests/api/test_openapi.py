@@ -444,3 +444,7 @@ def test_a_stranger_gets_neither_document_nor_page(
 
 def test_the_page_has_the_permissions_of_the_api() -> None:
     assert openapi.DocsView.permission_classes == APIView.permission_classes == [AllowAny]
+
+
+def test_a_format_that_is_none_is_refused(client: Client) -> None:
+    problem(client.get(f"{SCHEMA}?format=xml"), 404, "NOT_FOUND")

@@ -4,7 +4,7 @@ import re
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -457,6 +457,16 @@ def test_a_cursor_of_somebody_s_own_making_does_no_harm(client: Client, cursor: 
     if response.status_code != 200:
         assert response.status_code in {400, 404}
         problem(response, response.status_code)
+
+
+@pytest.mark.parametrize("junk", ["!{}!", "{}=", " {}", "{}%0a"])
+def test_a_cursor_with_something_around_it_is_none(client: Client, junk: str) -> None:
+    for _ in range(2):
+        factories.place()
+    cursor = parse_qs(urlsplit(get(client, "/api/orders?limit=1")["next"]).query)["cursor"][0]
+
+    assert client.get(f"/api/orders?cursor={cursor}").status_code == 200
+    problem(client.get(f"/api/orders?cursor={junk.format(cursor)}"), 400)
 
 
 @pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (200, 4)])

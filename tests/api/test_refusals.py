@@ -1,5 +1,6 @@
 """POST /api/orders/execute: what is refused, where the pointer points, and that no row is made."""
 
+import json
 import time
 from typing import Any
 
@@ -268,6 +269,8 @@ def test_a_deadline_is_any_timestamp_of_rfc_3339(client: Client, value: str) -> 
         one("amount", "01"),
         one("amount", "1.5") + "x",
         pytest.param(b"\xff\xfe\xff", id="not-utf-8"),
+        pytest.param(json.dumps(order_body()).encode("utf-16"), id="utf-16"),
+        pytest.param(json.dumps(order_body()).encode("utf-32-le"), id="utf-32"),
         pytest.param(one("clientOrderId", '"\xe4"').encode("latin1"), id="latin1"),
         pytest.param("[" * 100_000, id="deep-list"),
         pytest.param('{"amount":' * 20_000, id="deep-object"),
@@ -332,3 +335,16 @@ def test_json_with_a_charset_is_json(client: Client) -> None:
     response = client.post(EXECUTE, "{}", content_type="application/json; charset=utf-8")
 
     assert pointers(problem(response, 400, "VALIDATION")) == {"/tokenIn", "/tokenOut", "/amount"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])
+def test_a_body_in_another_coding_is_refused(client: Client, coding: str) -> None:
+    response = execute(client, **{"Content-Encoding": coding})
+
+    answer = problem(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert answer["detail"] == f"Content-Encoding {coding}: send the body as it is."
+    assert stored_orders() == []
+
+
+def test_a_body_as_it_is_may_say_so(client: Client) -> None:
+    assert execute(client, **{"Content-Encoding": "Identity"}).status_code == 201

@@ -13,8 +13,10 @@ from django.test import Client
 
 from dex.errors import OrderRejected
 from orders import database, events, execution, lifecycle, queries
-from orders.models import Status
+from orders.consumers import OrderConsumer
+from orders.models import Order, Status
 from tests import factories
+from tests.api.http import order_body
 from tests.api.sockets import FINISHED, FRAME_MEMBERS, PATIENCE, Socket, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -67,6 +69,33 @@ async def test_a_finished_order_is_replayed_from_the_first_event_and_closed(
     assert {frame["replayed"] for frame in frames} == {True}
     assert {frame["orderId"] for frame in frames} == {order_id}
     assert await socket.close_code() == 1000
+
+
+async def test_a_socket_that_is_closed_takes_no_order(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would hear of it. The close is sent, and the client has not seen it yet."""
+    order_id = await place()
+    socket = await connect(f"?orderId={order_id}")
+    await socket.hello()
+    closing, close = asyncio.Event(), OrderConsumer.close
+
+    async def slow_close(self: OrderConsumer, *args: Any) -> None:
+        closing.set()
+        await asyncio.sleep(0.3)
+        await close(self, *args)
+
+    monkeypatch.setattr(OrderConsumer, "close", slow_close)
+    await execute(order_id)
+    await closing.wait()
+    before = await sync_to_async(Order.objects.count)()
+
+    await socket.send(type="order.submit", order=order_body())
+
+    assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+    assert await socket.close_code() == 1000
+    await asyncio.sleep(0.3)  # none is placed a little later
+    assert await sync_to_async(Order.objects.count)() == before
 
 
 async def test_the_frames_are_the_events_of_the_rest_api(connect: Connect, client: Client) -> None:

@@ -57,6 +57,12 @@ def test_an_amount_that_is_no_u64_of_base_units_is_refused(amount: str) -> None:
         tokens.to_base_units(SOL, Decimal(amount))
 
 
+def test_a_refusal_says_how_much_is_taken() -> None:
+    """And not by how much the engine gave up reckoning."""
+    with pytest.raises(ValueError, match=r"^1E\+26 .* at most 18446744073\.709551615 is expected$"):
+        tokens.to_base_units(SOL, Decimal("1e26"))
+
+
 @pytest.mark.parametrize(
     ("token", "units", "text"),
     [

@@ -3,6 +3,7 @@
 import json
 import socket
 from http import HTTPStatus
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -49,6 +50,7 @@ def answer(running: Running, request: bytes) -> tuple[int, dict[str, str], dict[
         (ORDERS + b"no header at all\r\n\r\n", 400),
         (ORDERS + b"X-Broken: a\0b\r\n\r\n", 400),
         (ORDERS + b"Content-Length: many\r\n\r\n", 400),
+        (ORDERS + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (ORDERS + b"X-Long: " + LONG + b"\r\n\r\n", 431),
         (ORDERS + (b"X-Long: " + LONG[:5000] + b"\r\n") * 5 + b"\r\n", 431),
         (b"GET /api/orders?clientOrderId=" + LONG + b" HTTP/1.1\r\n\r\n", 431),
@@ -106,3 +108,36 @@ def test_an_origin_that_is_none_is_refused_as_a_foreign_one(running: Running, or
 
 def test_the_next_connection_is_served_as_ever(running: Running) -> None:
     assert httpx.get(f"{running.url}/health", trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/orders?limit=200", "/health"])
+def test_after_the_answer_to_head_comes_the_next_answer(running: Running, path: str) -> None:
+    running.place_batch(100)  # that page comes in several pieces
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
+    for _ in range(2):
+        connection.request("HEAD", path)
+        head = connection.getresponse()
+        assert (head.status, head.read()) == (200, b"")
+        connection.request("GET", "/health/live")
+        assert json.loads(connection.getresponse().read())["status"] == "ok"
+    connection.close()
+
+
+def test_a_whole_address_is_read_as_its_path(running: Running) -> None:
+    """As a proxy's client sends it (RFC 9112, 3.2.2)."""
+    order_id = running.place()
+    for target in (f"{running.url}/api/orders/{order_id}", f"HTTP://else/api/orders/{order_id}?"):
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection.putrequest("GET", target, skip_host=True)
+        connection.putheader("Host", "localhost")
+        connection.endheaders()
+        assert json.loads(connection.getresponse().read())["orderId"] == order_id
+        connection.close()
+
+
+def test_every_status_has_its_phrase(running: Running) -> None:
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
+    connection.request("GET", "/api/orders/execute")
+    refused = connection.getresponse()
+    assert (refused.status, refused.reason) == (426, "Upgrade Required")
+    connection.close()

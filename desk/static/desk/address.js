@@ -1,12 +1,18 @@
 // What the page shows is in its address: a reload or a sent link shows the same.
-import { cell } from "./lib.js";
+import { cell, setup } from "./lib.js";
+import { STATUSES } from "./status.js";
 
 const NAMES = ["status", "pair", "venue", "since", "cursor", "order"];
+const TOKENS = Object.keys(setup.tokens);
+export const PAIRS = TOKENS.flatMap((a) => TOKENS.filter((b) => a !== b).map((b) => `${a}-${b}`));
 export const PERIODS = { "5m": 300, "15m": 900, "1h": 3600, "24h": 86_400 };
+const OFFERED = { status: STATUSES, pair: PAIRS, venue: setup.venues, since: Object.keys(PERIODS) };
 
+/** A filter that is not offered is none. */
 function read() {
   const query = new URLSearchParams(location.search);
-  return Object.fromEntries(NAMES.map((name) => [name, query.get(name) || ""]));
+  const values = NAMES.map((name) => [name, query.get(name) || ""]);
+  return Object.fromEntries(values.map(([name, value]) => [name, OFFERED[name]?.includes(value) === false ? "" : value]));
 }
 
 export const address = cell(read());

@@ -19,6 +19,11 @@ function Desk() {
     go({ order: id });
     if (id) requestAnimationFrame(() => document.querySelector(".timeline")?.scrollIntoView({ block: "nearest" }));
   };
+  const close = () => {
+    const row = document.querySelector(`.list [data-order="${order}"] a`);
+    choose("");
+    (row || document.getElementById("amount")).focus();
+  };
   return html`
     <a class="skip" href="#orders">Skip to the orders</a>
     <${Header} />
@@ -26,7 +31,7 @@ function Desk() {
       <${Alerts} />
       <${Ticket} onPlaced=${choose} />
       <${Gauges} />
-      <${Timeline} onClose=${() => choose("")} />
+      <${Timeline} onClose=${close} />
       <${Chart} />
       <${Orders} onSelect=${choose} />
     </main>`;
@@ -70,7 +75,7 @@ function Connection() {
   const { state, caughtUp, refusal } = useCell(connection);
   const updates = caughtUp === 1 ? "1 update" : `${caughtUp} updates`;
   return html`
-    <p class="connection" data-state=${state}>
+    <p class="connection" role="status" data-state=${state}>
       <i aria-hidden="true"></i>${WORDS[state]}
       ${caughtUp !== null && html`<span class="resumed"> · resumed, ${updates} caught up</span>`}
       ${refusal && html`<span> · ${refusal.detail}</span>`}

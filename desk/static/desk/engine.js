@@ -77,7 +77,7 @@ export function Alerts() {
   return html`
     ${refusal && html`<${Away} refusal=${refusal} at=${at} />`}
     ${!refusal && halt?.halted && html`
-      <p class="alert" data-alert="halted">
+      <p class="alert" role="alert" data-alert="halted">
         <strong>Trading is halted</strong> since ${clock(halt.since)}${halt.reason ? `: ${halt.reason}` : ""}.
         New orders are refused; orders that have started are brought to their end.
       </p>`}`;
@@ -86,12 +86,12 @@ export function Alerts() {
 function Away({ refusal, at }) {
   const known = at ? ` Below is what was known at ${clock(at)}.` : "";
   if (refusal.status === 401 || refusal.status === 403)
-    return html`<p class="alert" data-alert="signed-out">
+    return html`<p class="alert" role="alert" data-alert="signed-out">
       You are not signed in any more. <a href=${`/login?next=${encodeURIComponent(location.pathname + location.search)}`}>Sign in</a></p>`;
   if (refusal.status === 429)
-    return html`<p class="alert" data-alert="busy">Too many requests: this page asks less often for a while.${known}</p>`;
+    return html`<p class="alert" role="alert" data-alert="busy">Too many requests: this page asks less often for a while.${known}</p>`;
   const text = refusal.status
     ? `The engine answers, but cannot do its work: ${refusal.detail}`
     : "The engine does not answer.";
-  return html`<p class="alert" data-alert="away"><strong>${text}</strong>${known} Trying again every ${EVERY_SECONDS} s.</p>`;
+  return html`<p class="alert" role="alert" data-alert="away"><strong>${text}</strong>${known} Trying again every ${EVERY_SECONDS} s.</p>`;
 }

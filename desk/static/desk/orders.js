@@ -189,7 +189,8 @@ function placed(bodies, answers) {
   ids.forEach(replay);
   const fresh = new Set([...list.value.fresh].filter((id) => !ids.includes(id)));
   const listed = new Set([...(firstPage() ? [...ids].reverse() : []), ...list.value.ids]);
-  list.patch({ fresh, ids: [...listed] });
+  list.patch({ fresh, ids: [...listed].slice(0, PAGE) });
+  if (listed.size > PAGE) loadList({ quiet: true }); // where the next page begins
   return ids;
 }
 

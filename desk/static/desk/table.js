@@ -1,5 +1,5 @@
 // The owner's orders, newest first. Rows change as events come; their order does not.
-import { address, go, PERIODS } from "./address.js";
+import { address, go, PAIRS, PERIODS } from "./address.js";
 import { html, setup, useCell, useEffect } from "./lib.js";
 import { list, loadList, orders, selected, showFresh } from "./orders.js";
 import { amount, duration, short, shortId, venueName, when } from "./format.js";
@@ -7,8 +7,6 @@ import { Status, STATUSES } from "./status.js";
 import { Withdraw } from "./timeline.js";
 
 const PERIOD_NAMES = { "5m": "last 5 minutes", "15m": "last 15 minutes", "1h": "last hour", "24h": "last 24 hours" };
-const TOKENS = Object.keys(setup.tokens);
-const PAIRS = TOKENS.flatMap((a) => TOKENS.filter((b) => a !== b).map((b) => `${a}-${b}`));
 
 export function Orders({ onSelect }) {
   const { status, pair, venue, since, cursor } = useCell(address);
@@ -54,7 +52,7 @@ function Row({ order, onSelect }) {
     <tr class=${id === orderId ? "selected" : ""} data-order=${orderId} onClick=${fromRow}>
       <td><a href=${`/orders/${orderId}`} onClick=${choose} aria-current=${id === orderId ? "true" : null}>${shortId(orderId)}</a></td>
       <td><${Status} status=${order.status} /></td>
-      <td>${amount(order.amount, order.tokenIn)} → ${order.tokenOut}</td>
+      <td title=${`${order.amount} ${order.tokenIn}`}>${amount(order.amount, order.tokenIn)} → ${order.tokenOut}</td>
       <td data-label="venue">${venueName(order.venue)}</td>
       <td data-label="received">${failure ? html`<span class="error">${failure.code}</span>` : amount(order.amountOut, order.tokenOut)}</td>
       <td data-label="price">${short(order.executedPrice)}</td>

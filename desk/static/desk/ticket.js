@@ -1,7 +1,7 @@
 // Where an order is made: what is paid, what would be received now, and the deed.
 import { isResting, post, UNREACHABLE } from "./api.js";
 import { engine, lookSoon } from "./engine.js";
-import { age, amount, percent, short, venueName } from "./format.js";
+import { age, amount, grouped, percent, short, venueName } from "./format.js";
 import { html, setup, useCell, useEffect, useNow, useRef, useRepeat, useState } from "./lib.js";
 import { place, placeBatch } from "./orders.js";
 import { Quotes } from "./quotes.js";
@@ -10,6 +10,8 @@ const QUOTE_SECONDS = 5;
 const STALE_MS = 11_000;
 const TYPING_MS = 250;
 const CHANGE_SHOWN_MS = 15_000;
+const AGAIN_MS = 600; // the second press of a double click places nothing
+const LONGEST_AMOUNT = 48;
 const BURST = 10;
 const PRESETS = ["0.001", "0.005", "0.01"];
 const TOKENS = Object.keys(setup.tokens);
@@ -17,6 +19,7 @@ const TOKENS = Object.keys(setup.tokens);
 export function Ticket({ onPlaced }) {
   const [form, setForm] = useState({ amount: "1.5", tokenIn: "SOL", tokenOut: "USDC", slippage: "0.01", custom: null });
   const [placing, setPlacing] = useState({});
+  const closedUntil = useRef(0); // known at once, where `placing` is known when it is drawn
   const change = (changes) => {
     setForm({ ...form, ...changes });
     setPlacing(({ until }) => ({ until }));
@@ -29,15 +32,20 @@ export function Ticket({ onPlaced }) {
   const errors = { ...problem, ...fieldErrors(quoted.refusal), ...fieldErrors(placing.refusal) };
 
   const submit = async (count) => {
+    if (Date.now() < closedUntil.current) return;
+    closedUntil.current = Infinity;
     setPlacing({ busy: count });
     try {
       const bodies = names(count).map((clientOrderId) => ({ ...order, clientOrderId }));
       const ids = count === 1 ? [await place(bodies[0])] : await placeBatch(bodies);
       names.done();
-      setPlacing({});
+      closedUntil.current = Date.now() + AGAIN_MS;
+      setPlacing({ placed: count });
+      setTimeout(() => setPlacing((now) => (now.placed ? {} : now)), AGAIN_MS);
       onPlaced(ids[0]);
     } catch (refusal) {
       const until = refusal.retryAfter && Date.now() + refusal.retryAfter * 1000;
+      closedUntil.current = until || 0;
       setPlacing({ refusal, until });
     }
     lookSoon();
@@ -46,22 +54,23 @@ export function Ticket({ onPlaced }) {
 
   return html`
     <form class="ticket card" aria-label="Ticket" novalidate
+      onKeyDown=${keepFromRepeating}
       onSubmit=${(event) => (event.preventDefault(), submit(1))}>
       <h2>Swap</h2>
       <${Side} name="amount" label="You pay" error=${errors.amount || errors.tokenIn}
         token=${form.tokenIn} onToken=${(tokenIn) => change(pair(form, { tokenIn }))}>
-        <input id="amount" inputmode="decimal" autocomplete="off" value=${form.amount}
+        <input id="amount" inputmode="decimal" autocomplete="off" maxlength=${LONGEST_AMOUNT} value=${form.amount}
           aria-invalid=${Boolean(errors.amount)} aria-describedby="amount-error"
           onInput=${(event) => change({ amount: event.target.value })} />
       <//>
       <button type="button" class="turn" onClick=${swap} aria-label="Swap direction">⇅</button>
       <${Side} name="receive" label="You receive (estimate)" error=${errors.tokenOut}
         token=${form.tokenOut} onToken=${(tokenOut) => change(pair(form, { tokenOut }))}>
-        <output id="receive" for="amount">${quoted.route ? short(quoted.route.expectedAmountOut, 9) : "—"}</output>
+        <output id="receive" for="amount" aria-live="off">${quoted.route ? short(quoted.route.expectedAmountOut, 9) : "—"}</output>
       <//>
       <${Slippage} form=${form} change=${change} error=${errors.slippage} />
       <${Comparison} quoted=${quoted} form=${form} />
-      <${Deed} form=${form} quoted=${quoted} placing=${placing} blocked=${Boolean(problem)} submit=${submit}
+      <${Deed} form=${form} quoted=${quoted} placing=${placing} blocked=${Object.keys(errors).length > 0} submit=${submit}
         onReady=${() => setPlacing({})} />
     </form>`;
 }
@@ -76,7 +85,7 @@ function Side({ name, label, token, onToken, error, children }) {
           ${TOKENS.map((symbol) => html`<option key=${symbol} value=${symbol} selected=${symbol === token}>${symbol}</option>`)}
         </select>
       </div>
-      <p class="error" id=${`${name}-error`}>${error}</p>
+      <p class="error" id=${`${name}-error`} aria-live="polite">${error}</p>
     </div>`;
 }
 
@@ -94,7 +103,7 @@ function Slippage({ form, change, error }) {
         <label class="custom"><input inputmode="decimal" value=${form.custom} aria-label="Slippage in per cent"
           aria-invalid=${Boolean(error)} aria-describedby="slippage-error"
           onInput=${(event) => change({ custom: event.target.value })} /> %</label>`}
-      <p class="error" id="slippage-error">${error}</p>
+      <p class="error" id="slippage-error" aria-live="polite">${error}</p>
     </fieldset>`;
 }
 
@@ -126,13 +135,14 @@ function Deed({ form, quoted, placing, blocked, submit, onReady }) {
     if (placing.until && wait <= 0) onReady();
   }, [wait <= 0, placing.until]);
   const halted = stats?.trading?.halted;
-  const closed = blocked || halted || placing.busy || wait > 0;
-  const deed = `Swap ${short(plain(form.amount))} ${form.tokenIn} for ${quoted.route ? `≈ ${short(quoted.route.expectedAmountOut, 5)} ` : ""}${form.tokenOut}`;
-  const text = halted ? "Trading is halted" : wait > 0 ? `Too many orders: again in ${wait} s` : placing.busy === 1 ? "Placing …" : blocked ? "Swap" : deed;
+  // Whoever presses keeps the focus: what is closed for a moment is not `disabled`.
+  const closed = { disabled: blocked || halted, "aria-disabled": Boolean(placing.busy || placing.placed || wait > 0) };
+  const deed = `Swap ${grouped(plain(form.amount))} ${form.tokenIn} for ${quoted.route ? `≈ ${short(quoted.route.expectedAmountOut, 5)} ` : ""}${form.tokenOut}`;
+  const text = halted ? "Trading is halted" : wait > 0 ? `Too many orders: again in ${wait} s` : placing.busy === 1 ? "Placing …" : placing.placed === 1 ? "Placed" : blocked ? "Swap" : deed;
   return html`
     <div class="deed">
-      <button class="primary" disabled=${closed}>${text}</button>
-      <button type="button" class="burst" disabled=${closed} onClick=${() => submit(BURST)}
+      <button class="primary" ...${closed}>${text}</button>
+      <button type="button" class="burst" ...${closed} onClick=${() => submit(BURST)}
         title="Place ten of these orders at once">${placing.busy === BURST ? "…" : `×${BURST}`}<span class="hidden"> burst</span></button>
     </div>
     <${Refused} refusal=${placing.refusal} />`;
@@ -147,7 +157,7 @@ function Refused({ refusal }) {
     429: "",
   };
   return html`
-    <p class="error" data-refusal=${refusal.code}>
+    <p class="error" role="alert" data-refusal=${refusal.code}>
       <b>${refusal.code}</b> ${refusal.message}
       ${" "}${refusal.code === "TRADING_HALTED" ? "" : advice[refusal.code] ?? advice[refusal.status]}
       ${refusal.requestId && html`<small> ${refusal.requestId}</small>`}
@@ -182,6 +192,11 @@ function useQuote(order) {
     }
   }, QUOTE_SECONDS, [settled, key]);
   return quoted;
+}
+
+/** A key that is held down places one order. */
+function keepFromRepeating(event) {
+  if (event.key === "Enter" && event.repeat) event.preventDefault();
 }
 
 /** Client order ids of what is being placed. They stay until it is known to be stored: pressing
@@ -220,8 +235,14 @@ function faultOf(form, slippage) {
   return null;
 }
 
-/** "1,234.5" -> "1234.5" */
-const plain = (text) => text.trim().replace(/,(?=\d{3}(\D|$))/g, "").replace(/\.$/, "").replace(/^\./, "0.");
+const GROUPED = /^\d{1,3}([,'’\s])\d{3}(\1\d{3})*(\.\d*)?$/;
+
+/** "1,234.5", "1 234.5" -> "1234.5"; "1.234,5" and ",500" stay as they are, and are refused. */
+function plain(text) {
+  const typed = text.trim();
+  const digits = GROUPED.test(typed) ? typed.replace(/[,'’\s]/g, "") : typed;
+  return digits.replace(/\.$/, "").replace(/^\./, "0.").replace(/^0+(?=\d)/, "");
+}
 
 /** Per cent as the fraction that the API takes: "0.25" -> "0.0025"; null where it is none. */
 function fractionOf(text) {

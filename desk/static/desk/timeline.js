@@ -1,13 +1,19 @@
 // One order, step by step.
 import { html, useCell, useEffect, useNow, useState } from "./lib.js";
 import { cancel, orders, selected } from "./orders.js";
-import { amount, clock, duration, percent, short, shortHash, shortId, venueName } from "./format.js";
+import { amount, clock, duration, grouped, percent, short, shortHash, shortId, venueName } from "./format.js";
 import { Icon, Status, STEPS, TERMINAL } from "./status.js";
 import { Quotes } from "./quotes.js";
+
+const TITLE = document.title;
 
 export function Timeline({ onClose }) {
   const { id, refusal } = useCell(selected);
   const order = useCell(orders).get(id);
+  const heading = order && `${grouped(order.amount)} ${order.tokenIn} → ${order.tokenOut}`;
+  useEffect(() => {
+    document.title = order ? `${heading} ${order.status} · ${TITLE}` : TITLE;
+  }, [heading, order?.status]);
   if (!id) return html`
     <section class="timeline card" aria-label="Order">
       <h2>Order</h2>
@@ -22,7 +28,7 @@ export function Timeline({ onClose }) {
   return html`
     <section class="timeline card" aria-label="Order" data-order=${id}>
       <header>
-        <h2>${amount(order.amount, order.tokenIn)} → ${order.tokenOut}</h2>
+        <h2>${heading}</h2>
         <${Status} status=${order.status} />
         ${onClose && html`<button class="quiet" onClick=${onClose} aria-label="Close this order">✕</button>`}
       </header>
@@ -140,17 +146,20 @@ function comparedWithQuote({ realizedSlippage, expectedPrice, minAmountOut, toke
 export function Withdraw({ order, compact }) {
   const [state, setState] = useState({});
   if (order.status !== "pending") return null;
-  const withdraw = async () => {
+  const withdraw = async ({ currentTarget }) => {
+    if (state.busy) return;
     setState({ busy: true });
+    const near = currentTarget.closest("tr, .timeline").querySelector("a");
     try {
       await cancel(order.orderId);
+      near.focus(); // the button has gone
     } catch (refusal) {
       setState({ refusal });
     }
   };
   return html`
     <span class="withdraw">
-      <button class="small" disabled=${state.busy} onClick=${withdraw}
+      <button class="small" aria-disabled=${Boolean(state.busy)} onClick=${withdraw}
         aria-label=${`Cancel order ${shortId(order.orderId)}`}>${compact ? "Cancel" : "Cancel order"}</button>
       ${state.refusal && html`<span class="error">${state.refusal.message}</span>`}
     </span>`;
