@@ -78,8 +78,12 @@ class NewKey:
 _trusted: dict[str, tuple[float, Caller]] = {}  # by digest: until when, and who it is
 
 
-def new_key() -> NewKey:
-    prefix = "".join(secrets.choice(ALPHABET) for _ in range(8))
+def new_prefix() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(8))
+
+
+def new_key(prefix: str = "") -> NewKey:
+    prefix = prefix or new_prefix()
     text = f"oee_{prefix}_{secrets.token_urlsafe(32)}"
     return NewKey(text, prefix, digest_of(text))
 

@@ -88,7 +88,7 @@ def latencies(order: Order, steps: Iterable[Step]) -> dict[str, int | None]:
 def order_json(order: Order, steps: Iterable[Step]) -> dict[str, Any]:
     """The order object; `steps` are its events in order; what is newer than it is left out."""
     known = [step for step in steps if step.seq <= order.seq]
-    quotes = [step.quotes for step in known if step.quotes is not None]
+    of_attempt = [step.quotes for step in known if step.attempt == order.attempt and step.quotes]
     return {
         "orderId": order.id,
         "clientOrderId": order.client_order_id,
@@ -102,7 +102,7 @@ def order_json(order: Order, steps: Iterable[Step]) -> dict[str, Any]:
         "seq": order.seq,
         "attempt": order.attempt,
         "venue": order.venue or None,
-        "quotes": quotes[-1] if quotes else [],
+        "quotes": of_attempt[-1] if of_attempt else [],
         "expectedPrice": price(order, order.expected_amount_out),
         "executedPrice": price(order, order.amount_out),
         "amountOut": amount(order.token_out, order.amount_out),

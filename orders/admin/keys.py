@@ -2,13 +2,33 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from orders import keys
 from orders.models import ApiKey
+
+
+class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Has the new key's prefix already: sent again, by a reload, it makes no second key."""
+
+    prefix = forms.RegexField(
+        r"\A[a-z0-9]{8}\Z", required=False, initial=keys.new_prefix, widget=forms.HiddenInput
+    )
+
+    def clean(self) -> None:
+        super().clean()
+        prefix = self.cleaned_data.get("prefix")
+        if prefix and ApiKey.objects.filter(prefix=prefix).exists():
+            raise forms.ValidationError(
+                f"This form has made the key {prefix}. Revoke it if its text is lost."
+            )
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return {*super()._get_validation_exclusions(), "prefix"}  # clean() has looked
 
 
 @admin.register(ApiKey)
@@ -20,7 +40,12 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ["revoke"]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ["owner", "label"] if obj is None else self.list_display
+        return ["owner", "label", "prefix"] if obj is None else self.list_display
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        return super().get_form(
+            request, obj, **({"form": NewKeyForm} if obj is None else {}), **kwargs
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [] if obj is None else [name for name in self.list_display if name != "label"]
@@ -30,7 +55,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
-            obj.new = keys.new_key()
+            obj.new = keys.new_key(obj.prefix)
             obj.prefix, obj.digest = obj.new.prefix, obj.new.digest
         super().save_model(request, obj, form, change)
 
@@ -49,6 +74,11 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
-        for key in chosen:
+        good = list(chosen.filter(revoked_at=None))
+        for key in good:
             keys.revoke(key.prefix)
             self.log_change(request, key, "revoked")
+        sentence = f"Revoked: {', '.join(key.prefix for key in good) or 'none'}."
+        if before := chosen.count() - len(good):
+            sentence += f" {before} had been revoked before."
+        self.message_user(request, sentence, messages.SUCCESS if good else messages.WARNING)

@@ -17,6 +17,7 @@ from orders.admin.halts import banner
 from orders.admin.paging import OrderChangeList
 from orders.admin.readonly import ReadOnlyAdmin
 from orders.models import Order
+from orders.queries import ORDER_ID
 
 
 @admin.register(Order)
@@ -80,6 +81,15 @@ class OrderAdmin(ReadOnlyAdmin):
             queryset = queryset.filter(id__in=queries.ids_called(search_term.strip()))
         return queryset, False
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """By its address as it is: Django takes `_24` in an id for a `$` that its link escaped."""
+        match = request.resolver_match
+        typed = match.kwargs.get("object_id", "") if match else ""
+        found = (
+            super().get_object(request, typed, from_field) if ORDER_ID.fullmatch(typed) else None
+        )
+        return found or super().get_object(request, object_id, from_field)
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         context = {"title": "Orders", **banner(request, "order"), **(extra_context or {})}
         return super().changelist_view(request, context)
@@ -91,6 +101,7 @@ class OrderAdmin(ReadOnlyAdmin):
         context |= {
             "steps": timeline.steps(order),
             "still_to_come": timeline.still_to_come(order),
+            "may_operate": self.has_operate_permission(request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 

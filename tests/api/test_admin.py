@@ -18,7 +18,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from dex.venues.registry import SIMULATED
-from orders import database, execution, lifecycle, queries, trading
+from orders import database, execution, lifecycle, placement, queries, trading
 from orders.admin import OrderAdmin, actions, paging
 from orders.models import Order, Status
 from tests import factories
@@ -518,3 +518,34 @@ def test_a_filter_with_a_nul_is_refused_as_a_wrong_one(operator: Client, name: s
     answer = operator.get(f"/admin/orders/order/?{name}=%00")
 
     assert (answer.status_code, answer["Location"]) == (302, "/admin/orders/order/?e=1")
+
+
+def test_an_order_is_found_by_its_address_as_it_is(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django's links escape the underscore; what somebody pastes does not."""
+    monkeypatch.setattr(placement, "new_suffixes", lambda count: ["24zffvr1f2"] * count)
+    order = factories.place()
+    assert order.endswith("_24zffvr1f2")
+
+    for address in (order, quote(order)):
+        page = operator.get(f"{LIST}{address}/change/")
+        assert page.status_code == 200
+        assert page.context["original"].id == order
+
+
+def test_an_order_s_page_leads_to_the_desk_and_to_what_can_be_done(operator: Client) -> None:
+    waiting = factories.place()
+    page = operator.get(f"{LIST}{waiting}/change/").text
+    assert f'href="/orders/{waiting}"' in page
+    assert re.findall(r'name="action" value="(\w+)"', page) == ["cancel", "hint"]
+    form = page[page.index('class="order-deeds"') : page.index('value="cancel"')]
+
+    operator.post(
+        LIST, {"action": "cancel", **dict(re.findall(r'name="(\w+)" value="(\w+)"', form))}
+    )
+
+    assert factories.load(waiting).status == Status.CANCELLED
+    page = operator.get(f"{LIST}{waiting}/change/").text
+    assert f'href="/orders/{waiting}"' in page
+    assert 'name="action"' not in page

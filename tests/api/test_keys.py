@@ -303,15 +303,31 @@ def test_the_admin_shows_a_new_key_once(operator: Client, client: Client) -> Non
         assert stored()["digest"] not in shown
 
 
+def test_the_form_of_a_new_key_sent_again_makes_no_second_one(operator: Client) -> None:
+    add = "/admin/orders/apikey/add/"
+    (prefix,) = re.findall(r'name="prefix" value="(\w{8})"', operator.get(add).text)
+    form = {"owner": User.objects.get(username="operator").pk, "label": "bot", "prefix": prefix}
+
+    made, again = operator.post(add, form), operator.post(add, form)
+
+    assert re.findall(r"oee_(\w{8})_[\w-]{43}", made.text) == [prefix]
+    assert f"This form has made the key {prefix}" in again.text
+    assert not re.findall(r"oee_\w{8}_[\w-]{43}", again.text)
+    assert ApiKey.objects.count() == 1
+    assert f'value="{prefix}"' not in operator.get(add).text
+
+
 def test_the_admin_revokes_keys(operator: Client, client: Client) -> None:
     owner = User.objects.get(username="operator")
     key = keys.create(owner.pk)
     pk = ApiKey.objects.get().pk
 
     chosen = {"action": "revoke", "_selected_action": [pk]}
-    assert operator.post("/admin/orders/apikey/", chosen).status_code == 302
+    said = [operator.post("/admin/orders/apikey/", chosen, follow=True).text for _ in range(2)]
 
     problem(listed(client, key), 401)
+    assert f"Revoked: {stored()['prefix']}." in said[0]
+    assert "Revoked: none. 1 had been revoked before." in said[1]
 
 
 def test_the_admin_changes_the_label_of_a_key_only(operator: Client) -> None:

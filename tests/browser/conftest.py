@@ -14,6 +14,7 @@ from tests.conftest import create_database
 from tests.stacks import Running, engine
 
 WIDE = {"width": 1440, "height": 900}
+PASSWORD = "correct horse battery"
 OpenPage = Callable[..., Page]
 
 
@@ -35,6 +36,16 @@ def running(migrated: str) -> Iterator[Running]:
         QUEUE_RATE_LIMIT="0",
     ) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def operator(running: Running) -> str:
+    make = (
+        "from django.contrib.auth.models import User;"
+        f"User.objects.create_superuser('operator', password='{PASSWORD}')"
+    )
+    assert running.manage("shell", "-c", make) == 0
+    return "operator"
 
 
 @pytest.fixture(scope="session")

@@ -5,21 +5,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import desk
-from tests.browser.conftest import WIDE, OpenPage
+from tests.browser.conftest import PASSWORD, WIDE, OpenPage
 from tests.stacks import ORDER, Running
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
-PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(scope="session")
-def operator(running: Running) -> str:
-    make = (
-        "from django.contrib.auth.models import User;"
-        f"User.objects.create_superuser('operator', password='{PASSWORD}')"
-    )
-    assert running.manage("shell", "-c", make) == 0
-    return "operator"
 
 
 def sign_in(page: Page, username: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import desk
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import PASSWORD, OpenPage
 from tests.stacks import Running
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
@@ -154,3 +154,71 @@ def test_a_filter_that_is_not_offered_is_none(running: Running, open_page: OpenP
     page = open_page(running, "/?status=bogus&pair=SOL-SOL&venue=uniswap&since=99y")
     expect(desk.rows(page).first).to_be_visible()
     expect(page.get_by_role("button", name="Clear")).to_have_count(0)
+
+
+def test_a_second_turn_takes_the_first_back(running: Running, open_page: OpenPage) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    amount = page.get_by_label("You pay", exact=True)
+    page.get_by_label("Swap direction").click()
+    expect(amount).not_to_have_value("1.5")
+    page.get_by_label("Swap direction").click()
+    expect(amount).to_have_value("1.5")
+    expect(desk.swap_button(page)).to_contain_text("Swap 1.5 SOL")
+
+
+@pytest.mark.parametrize("width", [320, 768, 1440])
+def test_large_amounts_stay_in_their_cards(
+    running: Running, open_page: OpenPage, width: int
+) -> None:
+    """And so much at once is warned of."""
+    page = open_page(running)
+    page.set_viewport_size({"width": width, "height": 900})
+    desk.ready(page)
+    page.get_by_label("You receive (estimate): token").select_option("BONK")
+    page.get_by_label("You pay", exact=True).fill("5000")
+    expect(page.locator(".comparison .changed")).to_contain_text("moves the price by")
+    desk.place(page)
+    desk.timeline_is(page, "confirmed")
+    assert desk.overflow(page) <= 0
+    assert page.evaluate(OUTSIDE) == []
+
+
+# Of what a card holds, that which is drawn beside it.
+OUTSIDE = """() => [...document.querySelectorAll(".card")].flatMap((card) =>
+  [...card.querySelectorAll("table, td, p, button, output")]
+    .filter((e) => e.offsetParent)
+    .filter((e) => e.getBoundingClientRect().right > card.getBoundingClientRect().right + 1)
+    .map((e) => e.outerHTML.slice(0, 200)))"""
+
+
+def test_a_sign_in_in_another_tab_is_said(
+    running: Running, operator: str, open_page: OpenPage, errors: list[str]
+) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    other = open_page(running, "/login")
+    other.get_by_label("User name").fill(operator)
+    other.get_by_label("Password").fill(PASSWORD)
+    other.get_by_role("button", name="Sign in").click()
+    expect(other.locator(".empty")).to_contain_text(f"{operator} has no orders yet")
+    desk.swap_button(page).click()
+    expect(page.locator("[data-refusal]")).to_contain_text("reload this page")
+    errors[:] = [error for error in errors if "403" not in error]
+
+
+def test_an_alert_leaves_no_hole_and_breaks_no_page(running: Running, open_page: OpenPage) -> None:
+    page = open_page(running)
+    desk.ready(page)
+    gauges = page.locator(".gauges")
+    assert running.manage("trading", "halt", "--reason", "https://" + "x" * 150) == 0
+    try:
+        expect(page.locator("[data-alert=halted]")).to_be_visible()
+        above, below = gauges.bounding_box(), page.locator(".timeline").bounding_box()
+        assert above is not None
+        assert below is not None
+        assert below["y"] - (above["y"] + above["height"]) < 30
+        page.set_viewport_size({"width": 375, "height": 900})
+        assert desk.overflow(page) <= 0
+    finally:
+        assert running.manage("trading", "resume") == 0

@@ -193,6 +193,16 @@ def test_a_confirmed_order_shows_its_execution() -> None:
     assert {name: shown[name] for name in expected} == expected
 
 
+def test_the_quotes_are_those_of_the_attempt() -> None:
+    order = an_order(seq=4, attempt=2)
+    steps = [
+        a_step(3, "building", 700, quotes=[{"venue": "raydium"}]),
+        a_step(4, "pending", 900, 2),
+    ]
+
+    assert render.order_json(order, steps)["quotes"] == []
+
+
 @pytest.mark.parametrize("code", list(FailureCode))
 def test_a_failure_says_whether_a_new_order_may_succeed(code: FailureCode) -> None:
     passing = {"QUOTE_UNAVAILABLE", "SLIPPAGE_EXCEEDED", "TX_REJECTED", "TX_EXPIRED"}

@@ -16,6 +16,9 @@ export class Refusal extends Error {
   }
 }
 
+// A sign-in changes the token that each tab has got with its page.
+const SIGNED_ELSEWHERE = "Somebody has signed in or out in another tab: reload this page.";
+
 export const UNREACHABLE = "UNREACHABLE";
 
 let restUntil = 0;
@@ -43,6 +46,7 @@ export async function ask(method, path, body) {
   if (answer.ok) return content;
   const retryAfter = Number(answer.headers.get("Retry-After")) || null;
   if (answer.status === 429) restUntil = Date.now() + (retryAfter || 1) * 1000;
+  if (answer.status === 403 && content.detail?.startsWith("CSRF")) content.detail = SIGNED_ELSEWHERE;
   const problem = { status: answer.status, title: answer.statusText, code: "UNKNOWN", ...content };
   throw new Refusal(problem, retryAfter);
 }

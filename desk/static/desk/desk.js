@@ -91,7 +91,7 @@ function Theme() {
     if (value) document.documentElement.dataset.theme = value;
     else delete document.documentElement.dataset.theme;
     try {
-      localStorage.setItem("theme", value);
+      localStorage.setItem("desk-theme", value);
     } catch { /* it holds for this page */ }
     setTheme(value);
   };

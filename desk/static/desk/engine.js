@@ -1,7 +1,7 @@
 // The engine as a whole: its numbers, asked for while the page is seen.
 import { get, isResting } from "./api.js";
 import { cell, html, useCell, useNow, useRepeat } from "./lib.js";
-import { clock } from "./format.js";
+import { clock, when } from "./format.js";
 
 const EVERY_SECONDS = 2;
 const STALE_MS = 10_000;
@@ -78,7 +78,7 @@ export function Alerts() {
     ${refusal && html`<${Away} refusal=${refusal} at=${at} />`}
     ${!refusal && halt?.halted && html`
       <p class="alert" role="alert" data-alert="halted">
-        <strong>Trading is halted</strong> since ${clock(halt.since)}${halt.reason ? `: ${halt.reason}` : ""}.
+        <strong>Trading is halted</strong> since ${when(halt.since)}${halt.reason ? `: ${halt.reason}` : ""}.
         New orders are refused; orders that have started are brought to their end.
       </p>`}`;
 }

@@ -8,7 +8,7 @@ export function Quotes({ route, tokenIn, tokenOut }) {
   const best = given.reduce((a, b) => (!a || isMore(b.amountOut, a.amountOut) ? b : a), null);
   return html`
     <div class="quotes"><table>
-      <thead><tr><th>Venue</th><th>You receive</th><th>Price</th><th>Fee</th><th>Impact</th></tr></thead>
+      <thead><tr><th>Venue</th><th>${route.legs?.length > 1 ? "Alone" : "You receive"}</th><th>Price</th><th>Fee</th><th>Impact</th></tr></thead>
       <tbody>
         ${route.quotes.map((quote) => html`
           <${Row} key=${quote.venue} quote=${quote} best=${best} route=${route} tokenIn=${tokenIn} tokenOut=${tokenOut} />`)}

@@ -33,8 +33,8 @@ export function Orders({ onSelect }) {
           <tbody>${rows.map((order) => html`<${Row} key=${order.orderId} order=${order} onSelect=${onSelect} />`)}</tbody>
         </table>`}
       <nav class="pages" aria-label="Pages">
-        <button class="small" disabled=${!previous} onClick=${() => go({ cursor: previous })}>← Newer</button>
-        <button class="small" disabled=${!next} onClick=${() => go({ cursor: next })}>Older →</button>
+        <button class="small" disabled=${!previous} onClick=${turnTo(previous)}>← Newer</button>
+        <button class="small" disabled=${!next} onClick=${turnTo(next)}>Older →</button>
       </nav>
     </section>`;
 }
@@ -83,10 +83,17 @@ function Choice({ name, any, value, options, onChange, text = (option) => option
     </select>`;
 }
 
+/** Another page, from its first row on. */
+const turnTo = (cursor) => () => {
+  go({ cursor });
+  document.getElementById("orders").scrollIntoView({ block: "nearest" });
+};
+
 const clear = () => go({ status: "", pair: "", venue: "", since: "", cursor: "" });
 
 function Nothing({ filtered, cursor }) {
   if (filtered) return html`<p class="empty">No order matches. <button class="small" onClick=${clear}>Clear the filters</button></p>`;
   if (cursor) return html`<p class="empty">Nothing older. <button class="small" onClick=${() => go({ cursor: "" })}>To the newest</button></p>`;
+  if (setup.user) return html`<p class="empty">${setup.user} has no orders yet: press <b>Swap</b> to place the first. What was placed signed out is seen signed out.</p>`;
   return html`<p class="empty">No orders yet. The ticket is filled in: press <b>Swap</b> to place the first.</p>`;
 }

@@ -13,6 +13,7 @@ const CHANGE_SHOWN_MS = 15_000;
 const AGAIN_MS = 600; // the second press of a double click places nothing
 const LONGEST_AMOUNT = 48;
 const BURST = 10;
+const STEEP_IMPACT = 0.05;
 const PRESETS = ["0.001", "0.005", "0.01"];
 const TOKENS = Object.keys(setup.tokens);
 
@@ -50,7 +51,10 @@ export function Ticket({ onPlaced }) {
     }
     lookSoon();
   };
-  const swap = () => change({ tokenIn: form.tokenOut, tokenOut: form.tokenIn, amount: received(quoted, form.amount) });
+  const swap = () => {
+    const amount = form.turned?.shown === form.amount ? form.turned.paid : received(quoted, form.amount);
+    change({ tokenIn: form.tokenOut, tokenOut: form.tokenIn, amount, turned: { paid: form.amount, shown: amount } });
+  };
 
   return html`
     <form class="ticket card" aria-label="Ticket" novalidate
@@ -66,7 +70,7 @@ export function Ticket({ onPlaced }) {
       <button type="button" class="turn" onClick=${swap} aria-label="Swap direction">⇅</button>
       <${Side} name="receive" label="You receive (estimate)" error=${errors.tokenOut}
         token=${form.tokenOut} onToken=${(tokenOut) => change(pair(form, { tokenOut }))}>
-        <output id="receive" for="amount" aria-live="off">${quoted.route ? short(quoted.route.expectedAmountOut, 9) : "—"}</output>
+        <output id="receive" for="amount" aria-live="off" title=${quoted.route?.expectedAmountOut}>${quoted.route ? short(quoted.route.expectedAmountOut, 9) : "—"}</output>
       <//>
       <${Slippage} form=${form} change=${change} error=${errors.slippage} />
       <${Comparison} quoted=${quoted} form=${form} />
@@ -111,6 +115,7 @@ function Slippage({ form, change, error }) {
 function Comparison({ quoted, form }) {
   const now = useNow(1);
   const { route, refusal, at, changed, asking } = quoted;
+  const impact = route ? lostToDepth(route) : 0;
   const stale = at && now - at > STALE_MS;
   return html`
     <div class=${`comparison ${stale ? "stale" : ""}`} aria-label="Quotes" role="group">
@@ -118,12 +123,14 @@ function Comparison({ quoted, form }) {
       ${route && html`
         <${Quotes} route=${route} tokenIn=${form.tokenIn} tokenOut=${form.tokenOut} />
         <p class="reason">${route.reason.text}.</p>
+        ${impact >= STEEP_IMPACT && html`
+          <p class="changed">So much at once moves the price by ${percent(impact)}: smaller orders lose less.</p>`}
         <p class="muted">At least <b>${amount(route.minAmountOut, form.tokenOut)}</b>, or the swap does not happen.
           Quoted ${age(now - at)}${stale ? ": out of date" : ""}.</p>`}
       ${changed && now - changed.at < CHANGE_SHOWN_MS && html`
         <p class="changed">Route changed: ${venueName(changed.from)} → ${venueName(changed.to)}</p>`}
       ${refusal && !Object.keys(fieldErrors(refusal)).length && html`
-        <p class="error">No quote: ${refusal.message}</p>`}
+        <p class="error">${route ? "Since then no quote" : "No quote"}: ${refusal.message}</p>`}
     </div>`;
 }
 
@@ -199,6 +206,12 @@ function keepFromRepeating(event) {
   if (event.key === "Enter" && event.repeat) event.preventDefault();
 }
 
+/** The fraction by which a route returns less than the best price of its venues would. */
+function lostToDepth({ venue, quotes, expectedPrice }) {
+  const taken = quotes.filter((quote) => venue.split("+").includes(quote.venue));
+  return 1 - Number(expectedPrice) / Math.max(...taken.map((quote) => Number(quote.midPrice)));
+}
+
 /** Client order ids of what is being placed. They stay until it is known to be stored: pressing
  *  again after an answer was lost places nothing twice. */
 function useNames(key) {
@@ -258,7 +271,7 @@ function pair({ tokenIn, tokenOut }, changes) {
   return changes;
 }
 
-/** After a turn of direction, what would have been received is paid. */
+/** After a turn of direction, what would have been received is paid; a second turn takes it back. */
 function received({ route }, before) {
   return route ? short(route.expectedAmountOut).replaceAll(",", "") : before;
 }
