@@ -3,13 +3,16 @@
 import os
 import sys
 
+import structlog
 from celery import Celery
 from celery.signals import (
     heartbeat_sent,
     import_modules,
     setup_logging,
+    worker_init,
     worker_ready,
     worker_shutdown,
+    worker_shutting_down,
 )
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -32,6 +35,8 @@ def refuse_wrong_settings(**_: object) -> None:
         sys.exit("configuration: FLOWER_BASIC_AUTH is not set: Flower would be open to everybody")
 
 
+log = structlog.get_logger(__name__)
+
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:Transport"))
 app = Celery("orderengine")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -41,6 +46,19 @@ app.autodiscover_tasks()
 @setup_logging.connect
 def keep_logging_as_configured(**_: object) -> None:
     """Celery leaves logging alone when this signal has a receiver; settings configured it."""
+
+
+@worker_init.connect
+def say_nothing_past_the_log(**_: object) -> None:
+    """Celery prints how it stops, in a line that is no JSON."""
+    from celery.apps import worker  # noqa: PLC0415  web processes never load it
+
+    setattr(worker, "safe_say", lambda *_: None)  # noqa: B010  it is not in the stubs
+
+
+@worker_shutting_down.connect
+def say_how(how: str, **_: object) -> None:
+    log.info("worker.stopping", how=how)
 
 
 @worker_ready.connect

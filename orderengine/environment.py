@@ -38,14 +38,27 @@ def within(value: N, minimum: N, maximum: N) -> N:
     return value
 
 
+def whole(text: str) -> int:
+    if not re.fullmatch(r"\s*[+-]?\d+\s*", text):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("not a number") from None
+
+
 def integer(name: str, default: int, minimum: int = 0, maximum: int = MOST) -> int:
     expected = f"a whole number from {minimum} to {maximum}"
-    return read(name, default, lambda text: within(int(text), minimum, maximum), expected)
+    return read(name, default, lambda text: within(whole(text), minimum, maximum), expected)
 
 
 def number(name: str, default: float, minimum: float, maximum: float) -> float:
     expected = f"a number from {minimum:g} to {maximum:g}"
-    return read(name, default, lambda text: within(float(text), minimum, maximum), expected)
+    return read(name, default, lambda text: within(real(text), minimum, maximum), expected)
 
 
 def flag(name: str, default: bool) -> bool:
@@ -130,10 +143,10 @@ def millisecond_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
 
     def parse(text: str) -> tuple[int, int]:
         low, dash, high = text.partition("-")
-        most = within(int(high if dash else low), 0, LONGEST_MS)
-        if int(low) > most:
+        most = within(whole(high if dash else low), 0, LONGEST_MS)
+        if whole(low) > most:
             raise ValueError("the first number must not be above the second")
-        return int(low), most
+        return whole(low), most
 
     return read(name, default, parse, f"milliseconds up to {LONGEST_MS}, such as 2000-3000 or 0")
 

@@ -52,6 +52,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "filters": {
             "one_line": {"()": "orderengine.logs.OneLine"},
             "one_line_warnings": {"()": "orderengine.logs.OneLine", "below": logging.ERROR},
+            "refused": {"()": "orderengine.logs.Refused"},
             "bugs": {"()": "orderengine.logs.Bugs"},
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
@@ -71,7 +72,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "uvicorn": {"handlers": [], "level": "WARNING", "propagate": True},
             "django": {"handlers": [], "level": "INFO"},
             "django.request": {"filters": ["bugs"]},
-            "django.security.DisallowedHost": {"filters": ["one_line"]},
+            "django.security.DisallowedHost": {"filters": ["refused"]},
             "django.channels.server": {"level": "WARNING"},
             # At debug it writes each header of a handshake, the key of `manage.py watch` too.
             "websockets": {"level": "INFO"},
@@ -93,6 +94,15 @@ class OneLine(logging.Filter):
             error = record.exc_info[1]
             record.msg = f"{record.getMessage()} {type(error).__name__}: {error}"
             record.args, record.exc_info = None, None
+        return True
+
+
+class Refused(logging.Filter):
+    """What is answered with 400 is the client's doing: no error of ours, whatever Django says."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+        record.exc_info = None
         return True
 
 

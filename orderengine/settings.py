@@ -182,6 +182,8 @@ def timeouts(text: str) -> dict[str, int]:
 def venue_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     require_venues(names)
+    if len({*names}) < len(names):
+        raise ValueError("a venue is given twice")
     return names
 
 

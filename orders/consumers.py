@@ -67,6 +67,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         number = presence.opened()
+        hub()  # tells the other web processes how many there are
         try:
             await super().__call__(scope, receive, scope.get("send_frame", send))
         finally:  # also where Daphne cancels it, which waits no longer for what it waits for

@@ -15,20 +15,17 @@ from orders.models import ApiKey
 class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """Has the new key's prefix already: sent again, by a reload, it makes no second key."""
 
-    prefix = forms.RegexField(
+    new_prefix = forms.RegexField(
         r"\A[a-z0-9]{8}\Z", required=False, initial=keys.new_prefix, widget=forms.HiddenInput
     )
 
     def clean(self) -> None:
         super().clean()
-        prefix = self.cleaned_data.get("prefix")
+        prefix = self.cleaned_data.get("new_prefix")
         if prefix and ApiKey.objects.filter(prefix=prefix).exists():
             raise forms.ValidationError(
                 f"This form has made the key {prefix}. Revoke it if its text is lost."
             )
-
-    def _get_validation_exclusions(self) -> set[str]:
-        return {*super()._get_validation_exclusions(), "prefix"}  # clean() has looked
 
 
 @admin.register(ApiKey)
@@ -40,12 +37,14 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ["revoke"]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ["owner", "label", "prefix"] if obj is None else self.list_display
+        return ["owner", "label", "new_prefix"] if obj is None else self.list_display
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        return super().get_form(
-            request, obj, **({"form": NewKeyForm} if obj is None else {}), **kwargs
-        )
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        if obj is None:
+            kwargs["form"] = NewKeyForm
+        return super().get_form(request, obj, change, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [] if obj is None else [name for name in self.list_display if name != "label"]
@@ -55,7 +54,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
-            obj.new = keys.new_key(obj.prefix)
+            obj.new = keys.new_key(form.cleaned_data["new_prefix"])
             obj.prefix, obj.digest = obj.new.prefix, obj.new.digest
         super().save_model(request, obj, form, change)
 

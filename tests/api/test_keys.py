@@ -305,8 +305,8 @@ def test_the_admin_shows_a_new_key_once(operator: Client, client: Client) -> Non
 
 def test_the_form_of_a_new_key_sent_again_makes_no_second_one(operator: Client) -> None:
     add = "/admin/orders/apikey/add/"
-    (prefix,) = re.findall(r'name="prefix" value="(\w{8})"', operator.get(add).text)
-    form = {"owner": User.objects.get(username="operator").pk, "label": "bot", "prefix": prefix}
+    (prefix,) = re.findall(r'name="new_prefix" value="(\w{8})"', operator.get(add).text)
+    form = {"owner": User.objects.get(username="operator").pk, "label": "bot", "new_prefix": prefix}
 
     made, again = operator.post(add, form), operator.post(add, form)
 

@@ -15,7 +15,7 @@ from orders import database, execution, presence, queries
 from orders.hub import hub
 from tests import factories
 from tests.api.http import bearer, order_body
-from tests.api.sockets import Socket, refusal, seqs
+from tests.api.sockets import PATIENCE, Socket, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -215,6 +215,20 @@ async def test_an_open_socket_is_counted_until_it_closes(connect: Connect) -> No
 
     await socket.disconnect()
     assert presence.connections() == before
+
+
+async def test_an_open_socket_is_told_to_the_fleet_also_where_none_subscribes(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orders.hub.POLL_SECONDS", 0.1)
+    with presence.client() as redis:
+        key = presence.KEY + presence._process
+        redis.delete(key)
+        await (await connect()).hello()
+
+        async with asyncio.timeout(PATIENCE):
+            while redis.get(key) != "1":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 async def test_a_refused_socket_is_not_counted(connect: Connect) -> None:

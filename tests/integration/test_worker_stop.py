@@ -20,7 +20,9 @@ ATTEMPTS = "SELECT DISTINCT attempt, status FROM orders_order"
 
 
 @pytest.mark.fleet
-def test_what_a_stopped_worker_cannot_finish_goes_on_elsewhere_at_once(new_database: str) -> None:
+def test_what_a_stopped_worker_cannot_finish_goes_on_elsewhere_at_once(
+    new_database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with engine(new_database, DEX_SWAP_LATENCY_MS="9000", ORDER_LEASE_SECONDS="60") as running:
         for _ in range(10):
             running.place()
@@ -35,6 +37,9 @@ def test_what_a_stopped_worker_cannot_finish_goes_on_elsewhere_at_once(new_datab
         assert time.monotonic() - begun < 45  # nobody waited for a lease of 60 s
         assert running.sql(ATTEMPTS) == [{"attempt": 1, "status": "confirmed"}]
         assert running.sql(HANDED_OVER)[0]["n"] >= 1
+    said = capfd.readouterr()
+    assert "worker.stopping" in said.err
+    assert said.out == ""  # the log is elsewhere, a line for each thing
 
 
 @pytest.mark.fleet

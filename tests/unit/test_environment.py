@@ -121,4 +121,5 @@ def test_a_wrong_value_is_named_with_its_variable(
     assert NAME in message
     assert repr(text) in message
     assert "expected" in message
+    assert "literal" not in message  # Python's own words
     assert "\n" not in message

@@ -185,6 +185,18 @@ def test_a_lost_connection_is_told_without_its_stack() -> None:
     assert record.exc_info is None
 
 
+def test_a_foreign_host_is_no_error_of_ours() -> None:
+    lines = configured("""
+import logging
+logging.getLogger("django.security.DisallowedHost").error("Invalid HTTP_HOST header: 'evil'.",
+    exc_info=(ValueError, ValueError("Invalid HTTP_HOST header: 'evil'."), None))
+""")
+
+    assert len(lines) == 1
+    assert json.loads(lines[0])["level"] == "info"
+    assert lines[0].count("Invalid HTTP_HOST") == 1
+
+
 def test_one_line_leaves_other_records_alone() -> None:
     record = record_of(logging.INFO, None)
 

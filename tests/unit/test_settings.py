@@ -225,6 +225,7 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("DEX_METEORA_CURVE", "cpmm"),
         ("DEX_ROUTING", "worst"),
         ("DEX_VENUES", "raydium,nowhere"),
+        ("DEX_VENUES", "raydium,raydium"),
         ("DEX_SWAP_LATENCY_MS", "3000-2000"),
         ("DEX_SWAP_LATENCY_MS", "some"),
         ("DEX_SWAP_LATENCY_MS", "2000-"),
