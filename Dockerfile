@@ -33,8 +33,5 @@ http.build_opener(http.ProxyHandler({})).open(live, timeout=4)"]
 
 # Whatever is started, a wrong setting is told in one line, not in a traceback.
 ENTRYPOINT ["sh", "-c", "python manage.py check >/dev/null && exec \"$@\"", "sh"]
-CMD ["python", "-m", "lean", "daphne", "--no-server-name", \
-     "--verbosity", "0", "--ping-interval", "20", "--ping-timeout", "30", \
-     "--websocket_timeout", "-1", "--websocket-max-message-size", "65536", \
-     "--application-close-timeout", "10", \
+CMD ["python", "-m", "lean", "daphne", \
      "--endpoint", "tcp:port=3000:interface=0.0.0.0:backlog=1024", "orderengine.asgi:application"]

@@ -8,15 +8,7 @@ from pathlib import Path
 from string import Template
 
 TEMPLATE = Path(__file__).with_name("nginx.conf.template")
-# What is unused costs nothing; a connection is kept for longer than nginx keeps it (60 s), which
-# else would send a POST on one that is just closed.
-UVICORN = [
-    *(sys.executable, "-m", "lean", "uvicorn", "--loop", "asyncio", "--http", "httptools"),
-    *("--ws", "none", "--interface", "asgi3", "--lifespan", "off"),
-    *("--proxy-headers", "--forwarded-allow-ips", "*", "--no-server-header", "--no-date-header"),
-    *("--no-access-log", "--log-level", "warning"),
-    *("--timeout-keep-alive", "120", "--timeout-graceful-shutdown", "6"),
-]
+UVICORN = [sys.executable, "-m", "lean", "uvicorn"]
 
 
 def missing() -> list[str]:

@@ -59,3 +59,31 @@ def test_what_is_left_out_says_where_that_is_decided() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"requests is left out .* lean\.py"):
         finder.find_spec("requests")
     assert finder.find_spec("json") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["daphne", "-p", "3000", "a:b"], ["--websocket-max-message-size 65536", "-p 3000 a:b"]),
+        (
+            ["celery", "-A", "x", "worker", "-Q", "celery"],
+            ["--quiet -A", "--pool threads", "-Q celery"],
+        ),
+        (["celery", "-A", "x", "flower"], ["celery --quiet -A x flower"]),
+        (["manage", "dispatcher"], ["manage dispatcher"]),
+    ],
+)
+def test_a_program_has_the_options_that_the_engine_needs(
+    given: list[str], wanted: list[str]
+) -> None:
+    line = " ".join(lean.with_options(given))
+
+    assert all(part in line for part in wanted)
+    assert line.count("--quiet") == given.count("celery") - given.count("-Q")
+
+
+def test_an_option_that_is_given_has_the_last_word() -> None:
+    line = lean.with_options(["celery", "-A", "x", "worker", "--pool", "solo"])
+
+    assert line.index("threads") < line.index("solo")
+    assert line[-2:] == ["--pool", "solo"]

@@ -24,23 +24,14 @@ from orderengine.embedded.server import HOST, free_port, port_is_free
 from orderengine.supervisor import Child, Supervisor, command, ending_signals
 
 MANAGE = [sys.executable, "manage.py"]
-CELERY = ["celery", "-A", "orderengine", "--quiet"]
-FLOWER = [sys.executable, "-m", *CELERY, "flower"]
-DAPHNE = [
-    *(sys.executable, "-m", "lean", "daphne", "--no-server-name"),
-    *("--verbosity", "0", "--ping-interval", "20", "--ping-timeout", "30"),
-    *("--websocket_timeout", "-1", "--websocket-max-message-size", "65536"),
-    *("--application-close-timeout", "10"),
-]
+LEAN = [sys.executable, "-m", "lean"]  # with the options that lean.py has
+CELERY = ["celery", "-A", "orderengine"]
+FLOWER = [sys.executable, "-m", *CELERY, "--quiet", "flower"]
+DAPHNE = [*LEAN, "daphne"]
 # Connections that wait to be taken. With Daphne's 50 the rest of a burst tries again in a second.
 DAPHNE_BACKLOG = 1024
-WORKER = [
-    # In a container everything runs as root; Celery has seven lines to say about that.
-    *(sys.executable, "-W", "ignore:You're running the worker with superuser", "-m", "lean"),
-    *(*CELERY, "worker", "--pool", "threads", "--without-gossip", "--without-mingle"),
-    *("--loglevel", "warning"),
-]
-DISPATCHER = [sys.executable, "-m", "lean", "manage", "dispatcher"]
+WORKER = [*LEAN, *CELERY, "worker"]
+DISPATCHER = [*LEAN, "manage", "dispatcher"]
 SERVER_STOP_SECONDS = 1.0  # after the supervisor's grace, so that all is over within 10 s
 SLOW_START_SECONDS = 30.0
 
