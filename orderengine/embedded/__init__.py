@@ -73,6 +73,11 @@ class Stack:
             raise EmbeddedError(
                 f"a stack is already running in {self.data_dir}: stop it or set DATA_DIR"
             ) from None
+        except OSError as error:
+            raise EmbeddedError(
+                f"{self.data_dir} cannot be used ({error.strerror}): set DATA_DIR to a directory "
+                "that can be written"
+            ) from None
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stops the servers, each by force after `timeout` seconds, and removes `stack.env`."""
