@@ -310,6 +310,23 @@ def test_a_swap_never_sent_expires_and_cannot_land_afterwards(
     ]
 
 
+def test_a_swap_that_this_release_cannot_read_is_no_other_ones_error(
+    exchange_with, request_for, ledger
+) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+    foreign = replace(swap, signature="x", transaction=b"?", last_valid_block_height=0)
+
+    landed, refused = exchange.statuses([swap, foreign])
+
+    assert landed.status is SwapStatus.LANDED
+    assert (type(refused), refused.code) == (OrderRejected, "TX_REJECTED")
+    assert rows(ledger) == [(swap.signature, "landed")]
+    with pytest.raises(OrderRejected):
+        exchange.status(foreign)
+
+
 def test_a_landed_swap_is_landed_after_its_blockhash_expired(exchange_with, request_for) -> None:
     exchange = exchange_with()
     swap = built(exchange, request_for())

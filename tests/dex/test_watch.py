@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dex.errors import VenueUnavailable
+from dex.errors import OrderRejected, VenueUnavailable
 from dex.types import Fill, Swap, SwapState, SwapStatus
 from dex.watch import Watch, Watcher
 
@@ -147,6 +147,25 @@ async def test_what_asking_raises_is_raised_to_who_waits_and_the_watcher_lives_o
         chain.states["a"] = EXPIRED
         while await told(watch) != EXPIRED:
             pass
+
+
+@pytest.mark.parametrize("error", [VenueUnavailable("X", "no answer"), OrderRejected("X", "no")])
+async def test_an_error_of_one_swap_is_raised_to_who_waits_for_it_and_slows_no_other(
+    error: Exception,
+) -> None:
+    questions: list[int] = []
+
+    async def ask(swaps: Sequence[Swap]) -> list[SwapState | Exception]:
+        questions.append(len(swaps))
+        return [error if swap.signature == "bad" else PENDING for swap in swaps]
+
+    watcher = Watcher(ask, PAUSE)
+    with watcher.watch(a_swap("bad")) as bad, watcher.watch(a_swap("good")) as good:
+        with pytest.raises(type(error)):
+            await bad.next_state(5)
+        assert await good.next_state(0.3) == PENDING  # thirty pauses
+
+    assert len(questions) > 3
 
 
 async def told(watch: Watch) -> object:
