@@ -31,7 +31,7 @@ MOST_HINTS = 200
 ANSWERED = (
     *lifecycle.REFUSED,
     *(psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable),
-    *(psycopg.errors.DeadlockDetected, psycopg.NotSupportedError),
+    psycopg.errors.DeadlockDetected,
 )
 NOTHING: Row = {}  # what is found of no move
 # Wanted by who takes whatever may run: no order has this id.

@@ -86,7 +86,7 @@ async def run_in_turn(hinted: str, may_go_on: Callable[[], bool], sleep: Sleep) 
         order = await claims.claim(hinted)
         while order is not None:
             order = await run(order, hinted, may_go_on, sleep)
-    except (psycopg.OperationalError, psycopg.NotSupportedError) as reason:
+    except psycopg.OperationalError as reason:
         log.warning("claim.failed", order_id=hinted, reason=str(reason).strip())
 
 

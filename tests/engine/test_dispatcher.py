@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from threading import Event, Thread
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 
@@ -117,6 +118,19 @@ def test_an_overdue_order_expires(hinted: list[str]) -> None:
 
     assert load(order_id).status == Status.EXPIRED
     assert hinted == []
+
+
+def test_a_column_that_a_migration_adds_does_not_end_the_dispatcher(hinted: list[str]) -> None:
+    found = Dispatcher()
+    for _ in range(4):
+        found.tick()  # its statements are prepared
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        conn.execute("ALTER TABLE orders_order ADD COLUMN added int")
+        try:
+            found.tick()
+        finally:
+            conn.execute("ALTER TABLE orders_order DROP COLUMN added")
+    found.tick()
 
 
 def test_an_order_that_takes_its_workers_with_it_is_given_up(hinted: list[str]) -> None:
