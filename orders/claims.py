@@ -65,9 +65,11 @@ WHERE id = %(id)s AND fence = %(fence)s AND status IN ('routing', 'building', 's
 RETURNING id, {RING_ROOM}
 """
 RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
-OVERDUE = """
+# Each costs a COMMIT, and hints wait for all: more are ended by the next tick.
+MOST_OVERDUE = 100
+OVERDUE = f"""
 SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now()
-ORDER BY deadline_at LIMIT 1000
+ORDER BY deadline_at LIMIT {MOST_OVERDUE}
 """
 GIVEN_UP = "SELECT * FROM orders_given_up()"
 LIVE_SWAP = """
@@ -225,7 +227,7 @@ def runnable() -> list[str]:
 
 
 def overdue() -> list[Order]:
-    """Waiting orders whose deadline has passed."""
+    """Waiting orders whose deadline has passed, no more than a tick can end."""
     return [Order.of_row(row) for row in database.rows(OVERDUE, {})]
 
 
