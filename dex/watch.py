@@ -70,7 +70,7 @@ class Watcher:
         self._open.add(watch)
         self._new.append(watch)
         self._came.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
         return watch
 

@@ -195,3 +195,17 @@ async def test_a_venue_that_leaves_an_answer_out_is_a_fault_to_all_and_is_asked_
             with pytest.raises(ValueError, match="zip"):
                 await each.next_state(5)
         assert [await watch.next_state(5), await other.next_state(5)] == [EXPIRED] * 2
+
+
+async def test_a_watcher_whose_task_was_ended_begins_another(
+    chain: Chain, watcher: Watcher
+) -> None:
+    with watcher.watch(a_swap("a")):
+        await chain.asked.wait()
+        assert watcher._task is not None
+        watcher._task.cancel()
+        await asyncio.wait([watcher._task])
+
+    chain.states["b"] = EXPIRED
+    with watcher.watch(a_swap("b")) as watch:
+        assert await watch.next_state(1) == EXPIRED
