@@ -46,12 +46,18 @@ def quote(
 
 def swap_on(pool: Pool, amount_in: int, venue: str) -> CurveSwap:
     """Raises OrderRejected(INSUFFICIENT_LIQUIDITY): nothing comes out, or nearly all would."""
+    swap = undrained(pool, amount_in, venue)
+    if swap.amount_out < 1:
+        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: too little to swap")
+    return swap
+
+
+def undrained(pool: Pool, amount_in: int, venue: str) -> CurveSwap:
+    """Even if nothing comes out. Raises OrderRejected(INSUFFICIENT_LIQUIDITY)."""
     try:
         swap = pool.swap(amount_in)
     except ValueError as error:
         raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: {error}") from error
-    if swap.amount_out < 1:
-        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: too little to swap")
     if swap.gross_out * 100 > pool.reserve_out * 99:
         raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: the pool would be drained")
     return swap
@@ -96,7 +102,8 @@ def combined_fee(quotes: tuple[Quote, ...], request: SwapRequest) -> tuple[int, 
 
 
 def min_amount_out(amount_out: int, slippage_bps: int) -> int:
-    return amount_out * (BASIS_POINTS - slippage_bps) // BASIS_POINTS
+    """Rounded down, and never nothing: no swap gives its input away."""
+    return max(1, amount_out * (BASIS_POINTS - slippage_bps) // BASIS_POINTS)
 
 
 def fee_fraction(quote: Quote, token_in: Token) -> Fraction:
