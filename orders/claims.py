@@ -19,7 +19,7 @@ from orders import database, lifecycle, measures
 from orders.database import Row
 from orders.events import Event
 from orders.lifecycle import RING_ROOM, ClaimLost, Move
-from orders.models import Order, Status
+from orders.models import IN_EXECUTION, Order, Status, listed
 from orders.once import once_per_loop
 from orders.problems import DATABASE_AWAY
 
@@ -61,7 +61,7 @@ WHERE id = %(id)s AND fence = %(fence)s AND status = %(status)s RETURNING id
 """
 RELEASE = f"""
 UPDATE orders_order SET lease_until = now()
-WHERE id = %(id)s AND fence = %(fence)s AND status IN ('routing', 'building', 'submitted')
+WHERE id = %(id)s AND fence = %(fence)s AND status IN ({listed(IN_EXECUTION)})
 RETURNING id, {RING_ROOM}
 """
 RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
