@@ -45,7 +45,11 @@ class Venue(ABC):
 
     @abstractmethod
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
-        """A signed transaction for these legs, not sent. Raises VenueUnavailable."""
+        """A signed transaction for these legs, not sent. Raises VenueUnavailable.
+
+        The order's lease (15 s) is not renewed meanwhile: another worker may take it over, and
+        what is built here is not sent then.
+        """
 
     def build_at_once(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap | None:
         """What `build` answers, of a venue that has nothing to wait for; None of any other."""
