@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -46,7 +47,8 @@ class Grouped(Generic[T, R]):
         waiting: Waiting[T, R] = Waiting(item, loop.time(), loop.create_future())
         self.waiting.append(waiting)
         if self.running is None:
-            self.running = loop.create_task(self.run())
+            # Not in the context of the first who called: the call is for all.
+            self.running = loop.create_task(self.run(), context=Context())
         return await waiting.answer
 
     async def run(self) -> None:

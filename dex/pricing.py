@@ -46,12 +46,18 @@ def quote(
 
 def swap_on(pool: Pool, amount_in: int, venue: str) -> CurveSwap:
     """Raises OrderRejected(INSUFFICIENT_LIQUIDITY): nothing comes out, or nearly all would."""
+    swap = undrained(pool, amount_in, venue)
+    if swap.amount_out < 1:
+        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: too little to swap")
+    return swap
+
+
+def undrained(pool: Pool, amount_in: int, venue: str) -> CurveSwap:
+    """Even if nothing comes out. Raises OrderRejected(INSUFFICIENT_LIQUIDITY)."""
     try:
         swap = pool.swap(amount_in)
     except ValueError as error:
         raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: {error}") from error
-    if swap.amount_out < 1:
-        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: too little to swap")
     if swap.gross_out * 100 > pool.reserve_out * 99:
         raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: the pool would be drained")
     return swap

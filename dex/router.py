@@ -1,12 +1,15 @@
 """Asks every venue at once and takes what returns the most."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 from dex.decision import decide
 from dex.errors import DexError
 from dex.types import Quote, QuoteFailure, Route, Strategy, SwapRequest
 from dex.venues.base import Venue
+
+log = logging.getLogger(__name__)
 
 
 class Router:
@@ -26,8 +29,9 @@ class Router:
     async def route(self, request: SwapRequest) -> Route:
         """The best route now, with every quote it was chosen from.
 
-        A venue that fails or is late becomes a QuoteFailure. Raises VenueUnavailable where none
-        answered and one might later, else OrderRejected (INSUFFICIENT_LIQUIDITY, NO_ROUTE).
+        A venue that fails, whatever it raises, or is late becomes a QuoteFailure. Raises
+        VenueUnavailable where none answered and one might later, else OrderRejected
+        (INSUFFICIENT_LIQUIDITY, NO_ROUTE).
         """
         answers = await asyncio.gather(*(self._ask(name, request) for name in self._venues))
         return decide(
@@ -48,3 +52,8 @@ class Router:
             )
         except DexError as error:
             return QuoteFailure(venue=name, code=error.code, detail=error.detail)
+        except Exception as error:  # a fault of one venue: the others have quoted
+            log.exception("venue.bug: %s", name)
+            return QuoteFailure(
+                venue=name, code="QUOTE_UNAVAILABLE", detail=f"failed with {type(error).__name__}"
+            )

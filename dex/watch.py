@@ -13,7 +13,7 @@ FAILED_PAUSE_SECONDS = 0.5
 
 PENDING = SwapState(status=SwapStatus.PENDING)
 
-Ask = Callable[[Sequence[Swap]], Awaitable[Sequence[SwapState]]]
+Ask = Callable[[Sequence[Swap]], Awaitable[Sequence[SwapState | Exception]]]
 
 
 class Watch:
@@ -29,7 +29,7 @@ class Watch:
         """The newest answer that is more than pending, of those since the last; pending where there
         is none in `seconds`.
 
-        Raises what asking raised.
+        Raises what asking raised, or was answered for this swap.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -70,7 +70,7 @@ class Watcher:
         self._open.add(watch)
         self._new.append(watch)
         self._came.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
         return watch
 
@@ -97,10 +97,9 @@ class Watcher:
             pass
 
     async def _tell(self, asked: list[Watch]) -> bool:
-        """Whether there was an answer."""
+        """Whether there was an answer to any."""
         if not asked:
             return True
-        told: list[tuple[Watch, SwapState | Exception]]
         try:
             answers = await self._ask([watch.swap for watch in asked])
             told = list(zip(asked, answers, strict=True))
@@ -108,4 +107,4 @@ class Watcher:
             told = [(watch, error) for watch in asked]
         for watch, answer in told:
             watch.tell(answer)
-        return not any(isinstance(answer, Exception) for _, answer in told)
+        return not all(isinstance(answer, Exception) for _, answer in told)

@@ -144,19 +144,21 @@ class AfterTurn:
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
-        self._asked = False
+        self._asked: asyncio.AbstractEventLoop | None = None
 
     def ask(self) -> None:
-        if self._asked:
+        if (
+            self._asked is not None and not self._asked.is_closed()
+        ):  # closed in a turn, it never calls
             return
-        self._asked = True
         try:
-            asyncio.get_running_loop().call_soon(self._now)
+            self._asked = loop = asyncio.get_running_loop()
+            loop.call_soon(self._now)
         except RuntimeError:  # of no loop
             self._now()
 
     def _now(self) -> None:
-        self._asked = False
+        self._asked = None
         self._call()
 
 

@@ -19,7 +19,7 @@ from orders import database, lifecycle, measures
 from orders.database import Row
 from orders.events import Event
 from orders.lifecycle import RING_ROOM, ClaimLost, Move
-from orders.models import Order, Status
+from orders.models import IN_EXECUTION, Order, Status, listed
 from orders.once import once_per_loop
 from orders.problems import DATABASE_AWAY
 
@@ -31,7 +31,7 @@ MOST_HINTS = 200
 ANSWERED = (
     *lifecycle.REFUSED,
     *(psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable),
-    *(psycopg.errors.DeadlockDetected, psycopg.NotSupportedError),
+    psycopg.errors.DeadlockDetected,
 )
 NOTHING: Row = {}  # what is found of no move
 # Wanted by who takes whatever may run: no order has this id.
@@ -61,13 +61,15 @@ WHERE id = %(id)s AND fence = %(fence)s AND status = %(status)s RETURNING id
 """
 RELEASE = f"""
 UPDATE orders_order SET lease_until = now()
-WHERE id = %(id)s AND fence = %(fence)s AND status IN ('routing', 'building', 'submitted')
+WHERE id = %(id)s AND fence = %(fence)s AND status IN ({listed(IN_EXECUTION)})
 RETURNING id, {RING_ROOM}
 """
 RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
-OVERDUE = """
+# Each costs a COMMIT, and hints wait for all: more are ended by the next tick.
+MOST_OVERDUE = 100
+OVERDUE = f"""
 SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now()
-ORDER BY deadline_at LIMIT 1000
+ORDER BY deadline_at LIMIT {MOST_OVERDUE}
 """
 GIVEN_UP = "SELECT * FROM orders_given_up()"
 LIVE_SWAP = """
@@ -225,7 +227,7 @@ def runnable() -> list[str]:
 
 
 def overdue() -> list[Order]:
-    """Waiting orders whose deadline has passed."""
+    """Waiting orders whose deadline has passed, no more than a tick can end."""
     return [Order.of_row(row) for row in database.rows(OVERDUE, {})]
 
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from dex.postgres import PLANNED_ONCE, BoundedConnection, Session
+from dex.postgres import FORGET, PLANNED_ONCE, BoundedConnection, Session
 from orders.once import once
 
 Row = dict[str, Any]
@@ -82,20 +82,23 @@ def session_options() -> str:
 def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     """Run one statement in a transaction of its own; committed when this returns.
 
-    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS, and
-    psycopg.NotSupportedError once when a table has other columns than when it was planned.
+    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
     """
     with pool().connection() as conn:
         try:
-            found: list[Row] = conn.execute(sql, params).fetchall()
-        except psycopg.NotSupportedError:
-            pool().drain()  # each of them is planned anew
-            raise
+            return run(conn, sql, params)
         except psycopg.OperationalError:
             if conn.closed:  # PostgreSQL may have restarted: the others are dead as well
                 pool().drain()
             raise
-    return found
+
+
+def run(conn: BoundedConnection, sql: str, params: dict[str, Any]) -> list[Row]:
+    try:
+        return conn.execute(sql, params).fetchall()
+    except psycopg.NotSupportedError:  # it did nothing
+        conn.execute(FORGET, prepare=False)
+        return conn.execute(sql, params).fetchall()
 
 
 def row(sql: str, params: dict[str, Any]) -> Row | None:

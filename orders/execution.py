@@ -17,7 +17,7 @@ import psycopg
 import structlog
 from django.conf import settings
 
-from dex.errors import DexError, OrderRejected, SlippageExceeded, VenueUnavailable
+from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
 from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
@@ -86,7 +86,7 @@ async def run_in_turn(hinted: str, may_go_on: Callable[[], bool], sleep: Sleep) 
         order = await claims.claim(hinted)
         while order is not None:
             order = await run(order, hinted, may_go_on, sleep)
-    except (psycopg.OperationalError, psycopg.NotSupportedError) as reason:
+    except psycopg.OperationalError as reason:
         log.warning("claim.failed", order_id=hinted, reason=str(reason).strip())
 
 
@@ -152,20 +152,16 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
         if not state.is_final:
             state = await await_landing(order, swap, exchange)
         return confirmed(order, state)
-    except (VenueUnavailable, SlippageExceeded) as error:
-        return retried(order, error.code, error.detail)
-    except OrderRejected as error:
-        return failed(order, error.code, error.detail)
     except ClaimLost as lost:
         log.info("claim.lost", reason=str(lost))
         return None
     except (HandedOver, psycopg.OperationalError):
         raise
-    except Exception:
+    except Exception as error:
+        if order.status != Status.SUBMITTED:
+            return unsent(order, error)
         log.exception("execution.bug", order_id=order.id, status=order.status)
-        if order.status == Status.SUBMITTED:
-            return None
-        return failed(order, FailureCode.INTERNAL, "a fault of the engine; its log has the details")
+        return None  # whatever was raised: a submitted order is ended by its chain alone
 
 
 async def submit(order: Order, exchange: Exchange) -> Swap:
@@ -205,13 +201,17 @@ async def is_late(order: Order) -> bool:
 async def send(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
     """Hand the bytes over, if the order's deadline has not passed; what the chain says of them.
 
-    Whether they arrived without an answer is only ever learned from the chain's status.
+    Whether they arrived without an answer is only ever learned from the chain's status. So it is
+    where they are refused: another worker may have sent them to a chain that took them.
     """
     try:
         return await exchange.send(swap, before=order.deadline_at)
     except VenueUnavailable as error:
         log.warning("send.unanswered", order_id=order.id, tx_hash=swap.signature, error=str(error))
-        return UNDECIDED
+    except OrderRejected as error:
+        # Each time it is sent again, so without its stack.
+        log.error("send.refused", order_id=order.id, tx_hash=swap.signature, error=str(error))  # noqa: TRY400
+    return UNDECIDED
 
 
 async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapState:
@@ -241,16 +241,26 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
                 raise HandedOver("this worker was told to stop")
 
 
-def died(state: SwapState) -> DexError:
+def unsent(order: Order, error: Exception) -> Move:
+    """The end of an attempt that has submitted nothing."""
+    if isinstance(error, VenueUnavailable | SlippageExceeded):
+        return retried(order, error.code, error.detail)
+    if isinstance(error, OrderRejected):
+        return failed(order, error.code, error.detail)
+    log.exception("execution.bug", order_id=order.id, status=order.status)
+    return failed(order, FailureCode.INTERNAL, "a fault of the engine; its log has the details")
+
+
+def died(order: Order, state: SwapState) -> Move:
     """A new attempt may be made, where the reason was a passing one."""
-    ends = VenueUnavailable if state.error_code in RETRYABLE_CODES else OrderRejected
-    return ends(state.error_code, state.error)
+    ends = retried if state.error_code in RETRYABLE_CODES else failed
+    return ends(order, state.error_code, state.error)
 
 
 def confirmed(order: Order, state: SwapState) -> Move:
-    """Raises VenueUnavailable or OrderRejected where nothing has landed, nor ever will."""
+    """The end of a submitted order; not confirmed where nothing has landed, nor ever will."""
     if state.status is not SwapStatus.LANDED:
-        raise died(state)
+        return died(order, state)
     if state.fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
     filled = state.fill.amount_out

@@ -9,7 +9,7 @@ it reads what no bell has brought itself, once for all sockets.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +46,13 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(_threads, partial(call, *args))
 
 
+def start(loop: Coroutine[Any, Any, None]) -> None:
+    """It is kept for as long as it runs; asyncio logs the error that ends it."""
+    task = asyncio.create_task(loop)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
 @dataclass(eq=False)
 class Group:
     inboxes: set[Inbox] = field(default_factory=set)
@@ -64,12 +71,13 @@ class Hub:
         self._missed = asyncio.Event()
         self._polled_at = self._now()
         for loop in (self._listen(), self._poll(), self._mend()):
-            task = asyncio.create_task(loop)
-            _tasks.add(task)
-            task.add_done_callback(_tasks.discard)
+            start(loop)
 
     async def join(self, name: str, inbox: Inbox) -> None:
-        """Ring at this inbox from now on; waits a moment for Redis, not for ever."""
+        """Ring at this inbox from now on; waits a moment for Redis, not for ever.
+
+        Who is cancelled meanwhile has not joined.
+        """
         group = self._groups.setdefault(name, Group())
         if not group.inboxes:
             group.since = self._now()
@@ -78,9 +86,13 @@ class Hub:
                 self._missing = {k: since for k, since in self._missing.items() if k[0] != name}
         group.inboxes.add(inbox)
         self._changed.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(JOIN_SECONDS):
-                await group.joined.wait()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await group.joined.wait()
+        except asyncio.CancelledError:
+            self.leave(name, inbox)
+            raise
 
     def leave(self, name: str, inbox: Inbox) -> None:
         if group := self._groups.get(name):
@@ -89,8 +101,7 @@ class Hub:
 
     async def _listen(self) -> None:
         channel = await self._until_redis_answers(self._layer.new_channel)
-        members = asyncio.create_task(self._keep_membership(channel))
-        _tasks.add(members)
+        start(self._keep_membership(channel))
         while True:
             try:
                 message = await self._layer.receive(channel)

@@ -1,8 +1,9 @@
 """How long the stages of orders take and how often they are tried again: counts that only grow.
 
 A process counts its own moves and adds them to the rows of `orders_measure` every second: all add
-up, and a restart loses nothing. A kill loses the last second's, never a part of a count: these
-are no promises, and the numbers of orders come from the tally, which counts with the move.
+up, and a restart loses nothing. A kill loses the last second's, never a part of a count, and what a
+connection breaks on at its COMMIT may be added twice: these are no promises, and the numbers of
+orders come from the tally, which counts with the move.
 """
 
 import atexit

@@ -1,7 +1,7 @@
 """Where orders come in: stored once for each client order id, then hinted to the workers."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -170,13 +170,11 @@ def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> N
 
 def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """As orders_place takes them. Ids ascend, so that the orders start in the order given."""
-    moment = datetime.now(UTC)
     suffixes = sorted(new_suffixes(len(requests)))
     return [
         {
             **request.columns(),
             "deadline_at": None if (deadline := request.deadline_at) is None else str(deadline),
-            "late": deadline is not None and deadline <= moment,
             "suffix": suffix,
             "data": shown,
         }

@@ -17,7 +17,10 @@ ORDER_ID = re.compile(r"ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 EVENTS = """
 SELECT order_id, %(owner_id)s::int AS owner_id, seq, status, previous_status, attempt, created_at,
        data
-FROM orders_orderevent WHERE order_id = %(order_id)s AND seq > %(after)s ORDER BY seq
+FROM orders_orderevent WHERE order_id = %(order_id)s AND seq > %(after)s AND EXISTS (
+    SELECT FROM orders_order
+    WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s)
+ORDER BY seq
 """
 ORDER = """
 SELECT * FROM orders_order
@@ -89,7 +92,7 @@ SELECT
     coalesce(sum(count) FILTER (WHERE kind = 'cancelled'), 0)::bigint AS cancelled,
     coalesce(sum(count) FILTER (WHERE kind = 'expired'), 0)::bigint AS expired,
     (SELECT count(*) FROM orders_order
-     WHERE status IN ('routing', 'building', 'submitted')) AS active,
+     WHERE status IN ({listed(IN_EXECUTION)})) AS active,
     (SELECT count(*) FROM (
         SELECT FROM orders_order
         WHERE started_at > (SELECT clock_timestamp() - interval '60 s')
@@ -109,7 +112,7 @@ def order(order_id: str, owner_id: int | None) -> Order | None:
 
 
 def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]:
-    """The stored events with a seq above `after`, in order."""
+    """The stored events with a seq above `after`, in order; somebody else's order has none."""
     params = {"order_id": order_id, "owner_id": owner_id, "after": after}
     return [Event(**row) for row in database.rows(EVENTS, params)]
 

@@ -87,11 +87,12 @@ class SimulatedChain:
             for one in read
         ]
 
-    async def statuses(self, swaps: Sequence[Swap]) -> list[SwapState]:
+    async def statuses(self, swaps: Sequence[Swap]) -> list[SwapState | DexError]:
         """What became of each, and for good once it is landed, failed or expired.
 
         A signature that is unknown after its last valid block is recorded as expired, so that a
-        send still on its way cannot land any more.
+        send still on its way cannot land any more. Where this release cannot read its bytes it is
+        answered with OrderRejected(TX_REJECTED), and stays unknown.
         """
         return [
             await self._bury(swap)
@@ -106,8 +107,11 @@ class SimulatedChain:
     async def _ask(self, swaps: Sequence[Swap]) -> list[tuple[Any, ...]]:
         return await self._database.ask(ASK, {"signatures": [swap.signature for swap in swaps]})
 
-    async def _bury(self, swap: Swap) -> SwapState:
-        transaction = decode_transaction(swap.transaction, self._rules.layouts)
+    async def _bury(self, swap: Swap) -> SwapState | DexError:
+        try:
+            transaction = decode_transaction(swap.transaction, self._rules.layouts)
+        except OrderRejected as refused:
+            return refused
         await self._database.ask(BURY, {**self._identity(transaction), **_EXPIRED})
         return _state_of((await self._ask([swap]))[0][1:])
 

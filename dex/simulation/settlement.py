@@ -8,7 +8,7 @@ from solders.pubkey import Pubkey
 from dex import tokens
 from dex.decoding import DecodedTransaction
 from dex.errors import DexError, OrderRejected, SlippageExceeded
-from dex.pricing import swap_on
+from dex.pricing import undrained
 from dex.simulation.draws import draw_between
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
@@ -78,10 +78,11 @@ class Settlement:
         program = self.programs[swap.program_id]
         pool = pool_at(self.market, program, _token(swap.mint_in), _token(swap.mint_out), height)
         drift = draw_between(-DRIFT, DRIFT, self.seed, "drift", signature, leg)
-        amount_out = swap_on(pool.drifted(drift), swap.amount_in, program.venue).amount_out
-        if amount_out < swap.min_amount_out:
+        amount_out = undrained(pool.drifted(drift), swap.amount_in, program.venue).amount_out
+        minimum = max(1, swap.min_amount_out)  # it was quoted: nothing means that the price moved
+        if amount_out < minimum:
             raise SlippageExceeded(
-                "SLIPPAGE_EXCEEDED", f"{amount_out} is below the minimum {swap.min_amount_out}"
+                "SLIPPAGE_EXCEEDED", f"{amount_out} is below the minimum {minimum}"
             )
         return amount_out
 

@@ -76,9 +76,12 @@ class SimulatedVenue(Venue, ABC):
         return await self.tools.simulation.chain.send(swap.transaction, before=before)
 
     async def status(self, swap: Swap) -> SwapState:
-        return (await self.statuses([swap]))[0]
+        [answer] = await self.statuses([swap])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
+    async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState | Exception]:
         return await self.tools.simulation.chain.statuses(swaps)
 
     def _instruction(self, request: SwapRequest, leg: Leg) -> tuple[SwapInstruction, SwapLayout]:

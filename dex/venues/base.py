@@ -1,5 +1,6 @@
 """What every venue can do, simulated or live."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,11 @@ class Venue(ABC):
 
     @abstractmethod
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
-        """A signed transaction for these legs, not sent. Raises VenueUnavailable."""
+        """A signed transaction for these legs, not sent. Raises VenueUnavailable.
+
+        The order's lease (15 s) is not renewed meanwhile: another worker may take it over, and
+        what is built here is not sent then.
+        """
 
     def build_at_once(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap | None:
         """What `build` answers, of a venue that has nothing to wait for; None of any other."""
@@ -66,6 +71,15 @@ class Venue(ABC):
     async def status(self, swap: Swap) -> SwapState:
         """What became of the transaction. Raises VenueUnavailable."""
 
-    async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState]:
-        """What became of each. A venue that answers for many at once overrides this."""
-        return [await self.status(swap) for swap in swaps]
+    async def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState | Exception]:
+        """What became of each, or why that is not known: one swap's error is no other's.
+
+        A venue that answers for many at once overrides this.
+        """
+        return await asyncio.gather(*(self._status_or_error(swap) for swap in swaps))
+
+    async def _status_or_error(self, swap: Swap) -> SwapState | Exception:
+        try:
+            return await self.status(swap)
+        except Exception as error:  # raised to who waits for this swap
+            return error

@@ -1,8 +1,9 @@
 -- Orders are stored by one call of a function, however many: placement.PLACE and PLACE_EACH.
 --
 -- `wanted` is a JSON array of orders, ascending by suffix. Time and order ids are this database's:
--- the digits of an id are its created_at in milliseconds. Client order ids are taken in one order,
--- and the tally last, as everywhere: nobody waits in a circle.
+-- the digits of an id are its created_at in milliseconds, and its clock says what comes too late.
+-- Client order ids are taken in one order, and the tally last, as everywhere: nobody waits in a
+-- circle.
 --
 -- Both functions that place are planned once for each connection: PostgreSQL thought a plan of its
 -- own for each call worth its while, and without hashes, which the engine's connections do not want
@@ -47,7 +48,7 @@ BEGIN
     BEGIN
         WITH w AS (
             SELECT stamp || suffix AS id, * FROM jsonb_to_recordset(wanted) AS w(
-                suffix text, late boolean, client_order_id text, order_type text, token_in text,
+                suffix text, client_order_id text, order_type text, token_in text,
                 token_out text, amount_in numeric, slippage_bps smallint, deadline_at timestamptz,
                 request_id text, data jsonb)
         ), o AS (
@@ -55,7 +56,9 @@ BEGIN
                                       token_out, amount_in, slippage_bps, deadline_at, request_id)
             SELECT id, owner, client_order_id, order_type, token_in, token_out, amount_in,
                    slippage_bps, deadline_at, request_id
-            FROM w WHERE NOT late AND halted IS NULL ORDER BY client_order_id, id
+            FROM w
+            WHERE halted IS NULL AND coalesce(deadline_at > statement_timestamp(), true)
+            ORDER BY client_order_id, id
             ON CONFLICT DO NOTHING
             RETURNING id, created_at
         ), e AS (
@@ -76,7 +79,8 @@ BEGIN
 
         SELECT jsonb_agg(jsonb_build_object(
             'id', o.id,
-            'created_at', coalesce(o.created_at, CASE WHEN NOT late THEN halted END),
+            'created_at', coalesce(o.created_at, CASE
+                WHEN coalesce(w.deadline_at > statement_timestamp(), true) THEN halted END),
             'replayed', o.id <> stamp || suffix,
             'same', o.id IS NOT NULL
                 AND (o.order_type, o.token_in, o.token_out, o.amount_in, o.slippage_bps,
@@ -87,7 +91,7 @@ BEGIN
         ) ORDER BY suffix)
         INTO answers
         FROM jsonb_to_recordset(wanted) AS w(
-            suffix text, late boolean, client_order_id text, order_type text, token_in text,
+            suffix text, client_order_id text, order_type text, token_in text,
             token_out text, amount_in numeric, slippage_bps smallint, deadline_at timestamptz,
             request_id text, data jsonb)
         LEFT JOIN LATERAL (
@@ -125,7 +129,7 @@ BEGIN
     RETURN QUERY
         WITH w AS (
             SELECT stamp || suffix AS id, * FROM jsonb_to_recordset(wanted) AS w(
-                owner_id int, suffix text, late boolean, client_order_id text, order_type text,
+                owner_id int, suffix text, client_order_id text, order_type text,
                 token_in text, token_out text, amount_in numeric, slippage_bps smallint,
                 deadline_at timestamptz, request_id text, data jsonb)
         ), o AS (
@@ -134,7 +138,8 @@ BEGIN
             SELECT id, owner_id, client_order_id, order_type, token_in, token_out, amount_in,
                    slippage_bps, deadline_at, request_id
             FROM w
-            WHERE NOT late AND NOT EXISTS (SELECT FROM orders_halt WHERE resumed_at IS NULL)
+            WHERE coalesce(deadline_at > statement_timestamp(), true)
+                AND NOT EXISTS (SELECT FROM orders_halt WHERE resumed_at IS NULL)
             ORDER BY client_order_id, id
             ON CONFLICT DO NOTHING
             RETURNING id, created_at

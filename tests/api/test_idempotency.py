@@ -1,7 +1,7 @@
 """One order for each client order id, however often and however it is sent."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
@@ -11,9 +11,10 @@ from django.http import HttpResponse
 from django.test import Client
 
 from dex import tokens
-from orders import database, execution, placement
+from orders import database, execution
 from tests.api.asgi import ASGIClient
 from tests.api.http import bearer, execute, order_body, placed, pointers, problem, stored_orders
+from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -98,20 +99,14 @@ def test_a_repeat_after_the_end_still_gets_the_first_answer(client: Client) -> N
     assert execute(client, order_body(clientOrderId="once")).json() == first
 
 
-def test_a_repeat_after_the_deadline_still_gets_the_first_answer(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class AnHourLater(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
-            return datetime.now(tz) + timedelta(hours=1)
+def test_a_repeat_after_the_deadline_still_gets_the_first_answer(client: Client) -> None:
+    deadline = database.now() + timedelta(seconds=1)
+    soon = deadline.isoformat()
+    first = execute(client, order_body(clientOrderId="once", deadline=soon))
+    wait_until(lambda: database.now() > deadline)
 
-    in_a_minute = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
-    first = execute(client, order_body(clientOrderId="once", deadline=in_a_minute))
-    monkeypatch.setattr(placement, "datetime", AnHourLater)
-
-    again = execute(client, order_body(clientOrderId="once", deadline=in_a_minute))
-    another = execute(client, order_body(deadline=in_a_minute))
+    again = execute(client, order_body(clientOrderId="once", deadline=soon))
+    another = execute(client, order_body(deadline=soon))
 
     assert (again.status_code, again.json()) == (201, first.json())
     assert pointers(problem(another, 400, "VALIDATION")) == {"/deadline"}

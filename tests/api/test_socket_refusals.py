@@ -1,6 +1,7 @@
 """The WebSocket: a refusal is said in an `error` frame, then the socket closes with its code."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +13,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from orders import database, execution, presence, queries
-from orders.hub import hub
+from orders.bells import Inbox
+from orders.events import order_group
+from orders.hub import Hub, hub
 from tests import factories
 from tests.api.http import bearer, order_body
 from tests.api.sockets import PATIENCE, Socket, refusal, seqs
@@ -262,6 +265,41 @@ async def test_a_socket_that_is_killed_while_it_waits_leaves_nothing_behind(
     async with asyncio.timeout(5):
         while loops_of_sockets():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_who_is_cancelled_while_it_joins_has_not_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def joins_nothing(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("orders.hub.JOIN_SECONDS", 60)
+    monkeypatch.setattr(Hub, "_keep_membership", joins_nothing)  # as if Redis were away
+    ear, inbox, name = hub(), Inbox(), order_group("ord_x")
+
+    joining = asyncio.create_task(ear.join(name, inbox))
+    await asyncio.sleep(0.05)
+    assert inbox in ear._groups[name].inboxes
+    joining.cancel()
+    await asyncio.wait([joining])
+
+    assert joining.cancelled()
+    assert not ear._groups[name].inboxes
+
+
+async def test_the_error_that_ends_the_membership_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise KeyError("a bug of the membership")
+
+    monkeypatch.setattr(Hub, "_keep_membership", breaks)
+    hub()
+
+    async with asyncio.timeout(5):
+        while "a bug of the membership" not in caplog.text:
+            gc.collect()
+            await asyncio.sleep(0.05)
 
 
 def loops_of_sockets() -> list[str]:

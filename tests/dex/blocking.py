@@ -1,5 +1,6 @@
 """Exchanges for tests that are no coroutines."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from dex.exchange import Exchange
@@ -23,6 +24,10 @@ class Blocking:
 
     def send(self, swap: Swap, *, before: datetime | None = None) -> SwapState:
         return loop.run(self._exchange.send(swap, before=before))
+
+    def statuses(self, swaps: Sequence[Swap]) -> Sequence[SwapState | Exception]:
+        """By the first one's venue."""
+        return loop.run(self._exchange._venue_of(swaps[0]).statuses(swaps))
 
     def status(self, swap: Swap) -> SwapState:
         return loop.run(self._exchange.status(swap))

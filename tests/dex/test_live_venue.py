@@ -62,6 +62,8 @@ class Elsewhere(Venue):
         return SwapState(status=SwapStatus.PENDING)
 
     async def status(self, swap: Swap) -> SwapState:
+        if swap.signature == "unread":
+            raise VenueUnavailable("QUOTE_UNAVAILABLE", "the node has no answer to this one")
         fill = self.landed.get(swap.signature)
         status = SwapStatus.LANDED if fill else SwapStatus.UNKNOWN
         return SwapState(status=status, fill=fill)
@@ -93,3 +95,15 @@ def test_a_live_venue_signs_sends_and_looks_up_for_itself(
     alone.send(swap)
 
     assert alone.status(swap).status is SwapStatus.LANDED
+
+
+def test_a_live_venue_that_cannot_say_of_one_swap_says_of_the_others(exchange: Blocking) -> None:
+    swaps = [
+        Swap(venue="elsewhere", signature=name, transaction=b"", last_valid_block_height=1)
+        for name in ("a", "unread", "b")
+    ]
+
+    before, failed, after = exchange.statuses(swaps)
+
+    assert before == after == SwapState(status=SwapStatus.UNKNOWN)
+    assert isinstance(failed, VenueUnavailable)

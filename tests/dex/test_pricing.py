@@ -58,6 +58,21 @@ def test_a_route_of_two_legs_has_their_impact_by_weight() -> None:
     assert pricing.combined_impact((small,)) == small.price_impact
 
 
+def test_a_leg_weighs_what_its_part_is_worth_at_its_own_mid_price() -> None:
+    dear = replace(quote(constant_product.cpmm), mid_price=Decimal(3), price_impact=Decimal("0.1"))
+    cheap = replace(dear, mid_price=Decimal(1), price_impact=Decimal("0.5"))
+
+    assert pricing.combined_impact((dear, cheap)) == Decimal("0.2")
+
+
+@pytest.mark.parametrize(("fee", "worth"), [(10_000, 1_500), (10_001, 1_501), (9_999, 1_500)])
+def test_what_a_fee_on_the_input_would_have_bought_is_rounded_up(fee: int, worth: int) -> None:
+    in_sol = replace(quote(constant_product.cpmm), fee=fee)  # 150 USDC for a SOL
+    in_usdc = replace(quote(constant_product.damm_v2), fee=7)
+
+    assert pricing.combined_fee((in_sol, in_usdc), REQUEST) == (worth + 7, USDC)
+
+
 def test_fees_in_one_token_are_added_and_in_two_are_worth_the_output() -> None:
     in_sol, in_usdc = quote(constant_product.cpmm), quote(constant_product.damm_v2)
 

@@ -55,7 +55,7 @@ def quote(venue: str, amount_out: int, fee: int = 3_000_000) -> Quote:
     )
 
 
-def raising(error: DexError) -> Callable[[], Quote]:
+def raising(error: Exception) -> Callable[[], Quote]:
     def answer() -> Quote:
         raise error
 
@@ -72,6 +72,7 @@ def routed(
 
 UNAVAILABLE = raising(VenueUnavailable("QUOTE_UNAVAILABLE", "gave no answer"))
 NO_ROUTE = raising(OrderRejected("NO_ROUTE", "no such pool"))
+BUG = raising(ZeroDivisionError("of the venue"))
 DRY = raising(OrderRejected("INSUFFICIENT_LIQUIDITY", "too little"))
 
 
@@ -135,6 +136,21 @@ async def test_a_dead_venue_does_not_stop_the_order() -> None:
     assert "Raydium: QUOTE_UNAVAILABLE, gave no answer" in route.explanation
 
 
+async def test_a_fault_of_one_venue_is_logged_and_the_other_ones_quote_is_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    route = await routed(raydium=raising(ConnectionResetError("secret")), meteora=meteora)
+
+    assert route.legs[0].venue == "meteora"
+    [failure] = route.failures
+    assert (failure.code, failure.detail) == (
+        "QUOTE_UNAVAILABLE",
+        "failed with ConnectionResetError",
+    )
+    [line] = caplog.records
+    assert (line.message, line.exc_info is not None) == ("venue.bug: raydium", True)
+
+
 async def after(seconds: float) -> Quote:
     await asyncio.sleep(seconds)
     return meteora()
@@ -174,6 +190,7 @@ async def test_a_venue_that_refuses_leaves_the_only_one() -> None:
     [
         (UNAVAILABLE, UNAVAILABLE, VenueUnavailable, "QUOTE_UNAVAILABLE"),
         (NO_ROUTE, UNAVAILABLE, VenueUnavailable, "QUOTE_UNAVAILABLE"),
+        (NO_ROUTE, BUG, VenueUnavailable, "QUOTE_UNAVAILABLE"),
         (NO_ROUTE, DRY, OrderRejected, "INSUFFICIENT_LIQUIDITY"),
         (NO_ROUTE, NO_ROUTE, OrderRejected, "NO_ROUTE"),
     ],
@@ -198,8 +215,3 @@ async def test_what_several_venues_say_alike_is_said_once(
         await routed(raydium=first, meteora=second)
 
     assert caught.value.detail == detail
-
-
-async def test_a_bug_in_a_venue_surfaces() -> None:
-    with pytest.raises(ZeroDivisionError):
-        await routed(raydium=lambda: 1 // 0, meteora=meteora)

@@ -310,6 +310,36 @@ def test_a_swap_never_sent_expires_and_cannot_land_afterwards(
     ]
 
 
+@pytest.mark.parametrize("minimum", [0, 1])
+def test_what_the_price_has_left_nothing_of_is_quoted_again(
+    minimum: int, exchange_with, request_for
+) -> None:
+    exchange = exchange_with()
+    route = exchange.route(request_for())
+    swap = exchange.build(with_quote(route, amount_in=1, min_amount_out=minimum))
+
+    state = exchange.send(swap)
+
+    assert (state.error_code, state.error) == ("SLIPPAGE_EXCEEDED", "0 is below the minimum 1")
+
+
+def test_a_swap_that_this_release_cannot_read_is_no_other_ones_error(
+    exchange_with, request_for, ledger
+) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+    foreign = replace(swap, signature="x", transaction=b"?", last_valid_block_height=0)
+
+    landed, refused = exchange.statuses([swap, foreign])
+
+    assert landed.status is SwapStatus.LANDED
+    assert (type(refused), refused.code) == (OrderRejected, "TX_REJECTED")
+    assert rows(ledger) == [(swap.signature, "landed")]
+    with pytest.raises(OrderRejected):
+        exchange.status(foreign)
+
+
 def test_a_landed_swap_is_landed_after_its_blockhash_expired(exchange_with, request_for) -> None:
     exchange = exchange_with()
     swap = built(exchange, request_for())

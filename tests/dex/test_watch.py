@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dex.errors import VenueUnavailable
+from dex.errors import OrderRejected, VenueUnavailable
 from dex.types import Fill, Swap, SwapState, SwapStatus
 from dex.watch import Watch, Watcher
 
@@ -149,6 +149,25 @@ async def test_what_asking_raises_is_raised_to_who_waits_and_the_watcher_lives_o
             pass
 
 
+@pytest.mark.parametrize("error", [VenueUnavailable("X", "no answer"), OrderRejected("X", "no")])
+async def test_an_error_of_one_swap_is_raised_to_who_waits_for_it_and_slows_no_other(
+    error: Exception,
+) -> None:
+    questions: list[int] = []
+
+    async def ask(swaps: Sequence[Swap]) -> list[SwapState | Exception]:
+        questions.append(len(swaps))
+        return [error if swap.signature == "bad" else PENDING for swap in swaps]
+
+    watcher = Watcher(ask, PAUSE)
+    with watcher.watch(a_swap("bad")) as bad, watcher.watch(a_swap("good")) as good:
+        with pytest.raises(type(error)):
+            await bad.next_state(5)
+        assert await good.next_state(0.3) == PENDING  # thirty pauses
+
+    assert len(questions) > 3
+
+
 async def told(watch: Watch) -> object:
     try:
         return await watch.next_state(5)
@@ -176,3 +195,17 @@ async def test_a_venue_that_leaves_an_answer_out_is_a_fault_to_all_and_is_asked_
             with pytest.raises(ValueError, match="zip"):
                 await each.next_state(5)
         assert [await watch.next_state(5), await other.next_state(5)] == [EXPIRED] * 2
+
+
+async def test_a_watcher_whose_task_was_ended_begins_another(
+    chain: Chain, watcher: Watcher
+) -> None:
+    with watcher.watch(a_swap("a")):
+        await chain.asked.wait()
+        assert watcher._task is not None
+        watcher._task.cancel()
+        await asyncio.wait([watcher._task])
+
+    chain.states["b"] = EXPIRED
+    with watcher.watch(a_swap("b")) as watch:
+        assert await watch.next_state(1) == EXPIRED

@@ -402,8 +402,8 @@ def test_a_move_that_is_lost_or_refused_keeps_nobody_from_claiming(limits: Any) 
     ]  # fmt: skip
 
 
-def test_a_column_that_a_newer_release_adds_costs_no_end_and_one_claim(limits: Any) -> None:
-    first, second = claimed(), claimed()
+def test_a_column_that_a_newer_release_adds_costs_no_end_and_no_claim(limits: Any) -> None:
+    first = claimed()
     for _ in range(3):  # the statement is prepared
         loop.run(claims.write([end(first, "failed", fence=0)]))
     waiting = place()
@@ -411,8 +411,6 @@ def test_a_column_that_a_newer_release_adds_costs_no_end_and_one_claim(limits: A
         conn.execute("ALTER TABLE orders_order ADD COLUMN newer int")
     try:
         [(written, taken)] = loop.run(claims.write([end(first, "failed")]))
-        assert (type(written), taken) == (dict, None)
-        [(written, taken)] = loop.run(claims.write([end(second, "failed")]))
         assert isinstance(written, dict)
         assert taken is not None
         assert taken["id"] == waiting

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from threading import Event, Thread
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 
-from orders import database, dispatcher, lifecycle
+from orders import claims, database, dispatcher, lifecycle, loop, placement
 from orders.dispatcher import Dispatcher
 from orders.models import Order, Status
-from tests.factories import claim, end_lease, load, order_in, place, step_to
+from tests.factories import claim, end_lease, load, order_in, order_request, place, step_to
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -117,6 +118,35 @@ def test_an_overdue_order_expires(hinted: list[str]) -> None:
 
     assert load(order_id).status == Status.EXPIRED
     assert hinted == []
+
+
+def test_a_crowd_of_overdue_orders_keeps_no_other_waiting(
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = loop.run(placement.place_orders([order_request()] * (claims.MOST_OVERDUE + 1)))
+    overdue = [placed.order_id for placed in crowd]
+    Order.objects.filter(id__in=overdue).update(deadline_at=database.now())
+    waiting = place()
+
+    Dispatcher().tick()
+
+    expired = Order.objects.filter(status=Status.EXPIRED).count()
+    assert (expired, hinted) == (100, [waiting])
+    Dispatcher().tick()
+    assert not Order.objects.filter(id__in=overdue).exclude(status=Status.EXPIRED).exists()
+
+
+def test_a_column_that_a_migration_adds_does_not_end_the_dispatcher(hinted: list[str]) -> None:
+    found = Dispatcher()
+    for _ in range(4):
+        found.tick()  # its statements are prepared
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        conn.execute("ALTER TABLE orders_order ADD COLUMN added int")
+        try:
+            found.tick()
+        finally:
+            conn.execute("ALTER TABLE orders_order DROP COLUMN added")
+    found.tick()
 
 
 def test_an_order_that_takes_its_workers_with_it_is_given_up(hinted: list[str]) -> None:

@@ -1,7 +1,7 @@
 """One attempt: what is stored before what is sent, what is retried, and taking over."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -359,14 +359,49 @@ def test_a_fault_of_the_engine_fails_the_order_without_details(
     assert "secret" not in order.failure_message
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("bug"),
+        OrderRejected("TX_REJECTED", "a program this release does not know"),
+        SlippageExceeded("SLIPPAGE_EXCEEDED", "-"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_fault_after_submitting_leaves_the_order_to_the_chain(
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order_id = place()
 
-    execute(order_id, StubExchange(KeyError("bug")), monkeypatch)
+    execute(order_id, StubExchange(error), monkeypatch)
 
     assert load(order_id).status == Status.SUBMITTED
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "taken over"])
+@pytest.mark.parametrize(("state", "status"), [(landed, Status.CONFIRMED), (dead, Status.PENDING)])
+def test_bytes_that_are_refused_when_they_are_sent_are_ended_by_the_chain_alone(
+    fresh: bool, state: Any, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place() if fresh else order_in(Status.SUBMITTED).id
+    if not fresh:
+        end_lease(order_id)
+    exchange = StubExchange(unknown(), state())
+    monkeypatch.setattr(exchange, "send", refused_by(exchange))
+
+    with suppress(RetryLater):
+        execute(order_id, exchange, monkeypatch)
+
+    assert "send" in exchange.calls
+    assert load(order_id).status == status
+
+
+def refused_by(exchange: StubExchange) -> Any:
+    async def send(swap: Any, *, before: Any) -> None:
+        exchange.calls.append("send")
+        raise OrderRejected("TX_REJECTED", "the blockhash is not of this chain")
+
+    return send
 
 
 def test_an_order_whose_deadline_passes_while_it_is_built_is_not_submitted(

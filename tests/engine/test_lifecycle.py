@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.contrib.auth.models import User
 
 from orders import database, lifecycle, loop, queries
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, Order, Status, Swap
@@ -103,6 +104,20 @@ def test_the_events_of_an_order_are_its_history_without_a_gap() -> None:
         "pending", "routing", "building", "submitted", "confirmed",
     ]  # fmt: skip
     assert all(after.previous_status == before.status for before, after in pairwise(events))
+
+
+def test_the_events_of_somebody_elses_order_are_none() -> None:
+    User.objects.all().delete()
+    owner, other = (User.objects.create(username=name) for name in ("alice", "bob"))
+    of_nobody, owned = place(), place(owner_id=owner.id)
+
+    found = [
+        [event.owner_id for event in queries.events_after(order_id, reader, 0)]
+        for order_id in (of_nobody, owned)
+        for reader in (None, owner.id, other.id)
+    ]
+
+    assert found == [[None], [], [], [], [owner.id], []]
 
 
 def test_a_move_under_an_old_fence_writes_nothing() -> None:

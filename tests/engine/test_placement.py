@@ -1,7 +1,8 @@
 """Where an order comes in: stored once, with its first event, and hinted."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,27 @@ def test_a_deadline_that_has_passed_is_denied_without_a_row() -> None:
         place(deadline_at=database.now() - timedelta(seconds=1))
 
     assert Order.objects.count() == 0
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_what_is_late_is_not_decided_by_the_clock_of_the_web(
+    hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Off(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    monkeypatch.setattr(placement, "datetime", Off)
+    past, soon = (order_request(deadline_at=database.now() + timedelta(hours=n)) for n in (-1, 1))
+
+    together = loop.run(placement.place_each([past, soon]))
+    alone = place_one(soon)
+    with pytest.raises(placement.DeadlinePassed):
+        place_one(past)
+
+    assert [placed is not None for placed in (*together, alone)] == [False, True, True]
+    assert Order.objects.count() == 2
 
 
 def test_a_repeat_after_the_deadline_gets_the_first_answer() -> None:

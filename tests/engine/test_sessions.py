@@ -61,21 +61,50 @@ async def test_a_statement_that_is_refused_leaves_the_connection_as_it_is(sessio
     assert await session.rows(PID, {}) == [before]
 
 
-@pytest.mark.usefixtures("django_db_setup")
-def test_a_table_with_other_columns_costs_the_pool_one_call() -> None:
-    """As after a migration, in processes that go on."""
-    asked = "SELECT * FROM changing"
+@pytest.fixture
+def changing(django_db_setup: None) -> Iterator[psycopg.Connection]:
+    """To a table that a test changes, as a migration does under processes that go on."""
     with psycopg.connect(database.conninfo(), autocommit=True) as conn:
         conn.execute("CREATE TABLE changing (name varchar(16))")
-        try:
-            for _ in range(3 * database.pool().max_size):  # prepared on all of its connections
-                database.rows(asked, {})
-            conn.execute("ALTER TABLE changing ALTER COLUMN name TYPE varchar(48)")
+        yield conn
+        conn.execute("DROP TABLE changing")
 
-            with pytest.raises(psycopg.NotSupportedError):
-                database.rows(asked, {})
 
-            for _ in range(3 * database.pool().max_size):
-                assert database.rows(asked, {}) == []
-        finally:
-            conn.execute("DROP TABLE changing")
+CHANGES = ["ALTER COLUMN name TYPE varchar(48)", "ADD COLUMN other int"]
+ASKED = "SELECT * FROM changing"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_with_other_columns_costs_the_pool_no_call(
+    change: str, changing: psycopg.Connection
+) -> None:
+    for _ in range(3 * database.pool().max_size):  # prepared on all of its connections
+        database.rows(ASKED, {})
+    changing.execute(f"ALTER TABLE changing {change}")
+
+    for _ in range(3 * database.pool().max_size):
+        assert database.rows(ASKED, {}) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_table_with_other_columns_costs_a_session_no_call(
+    change: str, changing: psycopg.Connection, session: Session
+) -> None:
+    [before] = await session.rows(PID, {})
+    for _ in range(4):
+        await session.rows(ASKED, {})
+    changing.execute(f"ALTER TABLE changing {change}")
+
+    answers = await asyncio.gather(*(session.rows(ASKED, {}) for _ in range(5)))
+
+    assert answers == [[]] * 5
+    assert await session.rows(PID, {}) == [before]
+
+
+async def test_what_postgresql_cannot_do_is_raised(session: Session) -> None:
+    cannot = "SELECT 1 FROM (VALUES (1)) v (n) GROUP BY n FOR UPDATE"
+
+    with pytest.raises(psycopg.NotSupportedError):
+        await session.rows(cannot, {})
+    with pytest.raises(psycopg.NotSupportedError):
+        await asyncio.to_thread(database.rows, cannot, {})

@@ -1,6 +1,7 @@
 """Calls of one moment are made together: who is answered with what, and who is not made to wait."""
 
 import asyncio
+from contextvars import ContextVar
 
 import psycopg
 import pytest
@@ -124,3 +125,14 @@ async def test_a_call_after_a_pause_is_made(call: Call) -> None:
     assert await grouped(1) == 2
     await asyncio.sleep(0.01)
     assert await grouped(2) == 4
+
+
+async def test_a_call_is_not_made_in_the_context_of_one_who_asked() -> None:
+    request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+    async def call(items: list[int]) -> list[str]:
+        return [request_id.get() for _ in items]
+
+    request_id.set("req_1")
+
+    assert await Grouped(call)(1) == ""

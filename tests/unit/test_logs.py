@@ -163,6 +163,20 @@ async def test_what_is_asked_for_in_one_turn_is_done_once_after_it() -> None:
     assert calls == [3, 3]
 
 
+def test_a_loop_that_ends_in_the_middle_of_a_turn_holds_nothing_back() -> None:
+    calls: list[str] = []
+    after = AfterTurn(lambda: calls.append("done"))
+    loop = asyncio.new_event_loop()
+
+    loop.call_soon(after.ask)
+    loop.call_soon(loop.stop)  # at the end of the same turn
+    loop.run_forever()
+    loop.close()
+    after.ask()
+
+    assert calls == ["done"]
+
+
 def test_without_a_loop_it_is_done_at_once() -> None:
     calls: list[str] = []
 
