@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,10 @@ UVICORN = [
     *("--no-access-log", "--log-level", "warning"),
     *("--timeout-keep-alive", "120", "--timeout-graceful-shutdown", "6"),
 ]
+# nginx lets connections come to their end at the first, and cuts them at the second, which leaves
+# its master the time to end its worker (SIGKILL would not).
+STOP_SIGNAL = signal.SIGQUIT
+DEATH_SIGNAL = signal.SIGTERM
 
 
 def missing() -> list[str]:

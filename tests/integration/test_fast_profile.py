@@ -1,13 +1,25 @@
 """REST on uvicorn and WebSockets on Daphne, behind nginx on one port: `manage.py up --fast`."""
 
+import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from orderengine import proxy
-from orderengine.embedded.server import free_port
+from orderengine.embedded.server import free_port, port_is_free
+from tests.integration.test_graceful_stop import (
+    EXECUTE,
+    assert_told,
+    held_up,
+    one_waits,
+    rest_of,
+)
+from tests.integration.test_up import Up, stop_and_remove
 from tests.sockets import CONFIRMED, events, hear_to_the_end
 from tests.stacks import ORDER, Running, answers, stop, wait_until
 
@@ -38,6 +50,17 @@ def fast(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             stop(process)
 
 
+@pytest.fixture
+def fast_up(new_database: str) -> Iterator[Up]:
+    """`manage.py up --fast` that has just said it is ready."""
+    stack = Up(options=("--fast", "--no-flower", "--workers", "0"))
+    try:
+        stack.start(DATABASE_URL=new_database, REDIS_URL=os.environ["REDIS_URL"])
+        yield stack
+    finally:
+        stop_and_remove(stack)
+
+
 def test_post_and_socket_share_a_path(fast: Running) -> None:
     order_id = fast.place()
     frames, code = hear_to_the_end(f"{fast.socket_url}?orderId={order_id}")
@@ -64,3 +87,32 @@ def test_refusals_are_problems_whoever_makes_them(fast: Running) -> None:
     answer = httpx.post(url, json=ORDER)
     assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_stop_tells_every_socket_and_answers_the_order_being_placed(
+    fast_up: Up, new_database: str
+) -> None:
+    assert fast_up.process is not None
+    socket_url = fast_up.url.replace("http", "ws") + EXECUTE
+    with ThreadPoolExecutor() as threads, connect(socket_url) as client:
+        with held_up(new_database):
+            placing = threads.submit(httpx.post, fast_up.url + EXECUTE, json=ORDER)
+            one_waits(new_database)
+            fast_up.process.terminate()
+            assert_told(*rest_of(client))
+        answer = placing.result()
+
+    assert answer.status_code == 201
+    assert fast_up.process.wait(10) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_nothing_holds_the_port_after_a_kill_of_the_supervisor(fast_up: Up) -> None:
+    assert fast_up.process is not None
+    children = fast_up.children()
+
+    fast_up.process.kill()
+    fast_up.process.wait()
+
+    wait_until(lambda: not any(child.is_running() for child in children), 5)
+    assert port_is_free(fast_up.port)

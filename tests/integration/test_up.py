@@ -32,6 +32,7 @@ class Up:
     data_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="up-")))
     port: int = field(default_factory=free_port)
     log: str = "up.log"
+    options: tuple[str, ...] = ("--no-flower",)
     process: "subprocess.Popen[bytes] | None" = None
 
     def command(self, **extra: str) -> "subprocess.Popen[bytes]":
@@ -44,7 +45,7 @@ class Up:
         }
         with (self.data_dir / self.log).open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--no-flower"],
+                [sys.executable, "manage.py", "up", *self.options],
                 cwd=ROOT,
                 env=os.environ | own | extra,
                 stdout=log,
@@ -52,8 +53,8 @@ class Up:
                 start_new_session=True,
             )
 
-    def start(self) -> None:
-        self.process = self.command()
+    def start(self, **extra: str) -> None:
+        self.process = self.command(**extra)
         wait_until(lambda: "place an order" in self.output or not self.running(), 40)
         assert self.running(), self.output
 
@@ -116,6 +117,7 @@ def stop_and_remove(stack: Up) -> None:
 def test_banner_tells_where_everything_is_and_its_curl_line_works(up: Up) -> None:
     assert f"{up.url}/admin/" in up.output
     assert f"DATA_DIR={up.data_dir} PORT={up.port} " in up.output
+    assert re.search(r"admin .*\nhealth ", up.output)  # no gap where Flower's line would be
 
     line = re.search(r"^ +(curl .*)$", up.output, re.MULTILINE)
     assert line is not None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,14 @@ WORKER = [
 DISPATCHER = [sys.executable, "-m", "lean", "manage", "dispatcher"]
 SERVER_STOP_SECONDS = 1.0  # after the supervisor's grace, so that all is over within 10 s
 SLOW_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Web:
+    """The processes that serve HTTP and WebSockets, and the ports of those behind a proxy."""
+
+    commands: dict[str, list[str]]
+    behind: dict[str, int] = field(default_factory=dict)
 
 
 class Command(BaseCommand):
@@ -87,9 +96,9 @@ def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
         stack.stop(SERVER_STOP_SECONDS)
 
 
-def default_web() -> dict[str, list[str]]:
+def default_web() -> Web:
     """Daphne alone."""
-    return {"web": [*daphne(settings.PORT), "orderengine.asgi:application"]}
+    return Web({"web": [*daphne(settings.PORT), "orderengine.asgi:application"]})
 
 
 def daphne(port: int) -> list[str]:
@@ -97,7 +106,8 @@ def daphne(port: int) -> list[str]:
     return [*DAPHNE, "--endpoint", f"tcp:port={port}:interface={HOST}:backlog={DAPHNE_BACKLOG}"]
 
 
-def fast_web(data_dir: Path) -> dict[str, list[str]]:
+def fast_web(data_dir: Path) -> Web:
+    """REST on uvicorn, the sockets on Daphne, nginx before both."""
     rest, sockets = free_port(), free_port()
     front = proxy.nginx(
         data_dir / "nginx",
@@ -105,21 +115,20 @@ def fast_web(data_dir: Path) -> dict[str, list[str]]:
         rest=f"{HOST}:{rest}",
         sockets=f"{HOST}:{sockets}",
     )
-    return {
+    commands = {
         "rest": [
             *(*proxy.UVICORN, "--host", HOST, "--port", str(rest), "orderengine.rest:application"),
         ],
         "sockets": [*daphne(sockets), "--proxy-headers", "orderengine.asgi:application"],
         "proxy": front,
     }
+    return Web(commands, behind={"rest": rest, "sockets": sockets})
 
 
-def children(
-    stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int
-) -> list[Child]:
+def children(stack: Stack, web: Web, workers: int, flower_port: int) -> list[Child]:
     """The processes of the stack, in the order in which they start."""
     concurrency = str(settings.CELERY_WORKER_CONCURRENCY)
-    table = dict(web)
+    table = dict(web.commands)
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker{number}"
         table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
@@ -131,14 +140,18 @@ def children(
         table["flower"] = [*FLOWER, *where, "--logging=warning"]
     return [
         *(Child(name=s.name, spawn=s.spawn, process=s.process, owned=False) for s in stack.servers),
-        *(
-            Child(name=name, spawn=command(argv, env, settings.BASE_DIR))
-            for name, argv in table.items()
-        ),
+        *(child(name, argv, env) for name, argv in table.items()),
     ]
 
 
-async def serve(stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int) -> None:
+def child(name: str, argv: list[str], env: Mapping[str, str]) -> Child:
+    if name != "proxy":
+        return Child(name=name, spawn=command(argv, env, settings.BASE_DIR))
+    spawn = command(argv, env, settings.BASE_DIR, proxy.DEATH_SIGNAL)
+    return Child(name=name, spawn=spawn, stop_signal=proxy.STOP_SIGNAL)
+
+
+async def serve(stack: Stack, web: Web, workers: int, flower_port: int) -> None:
     """Runs the children until a signal, and says when they are ready."""
     supervisor = Supervisor(children(stack, web, workers, flower_port))
     announcement = asyncio.create_task(announce(supervisor, banner(stack.env, flower_port)))
