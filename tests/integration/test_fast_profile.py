@@ -1,6 +1,7 @@
 """REST on uvicorn and WebSockets on Daphne, behind nginx on one port: `manage.py up --fast`."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from tests.integration.test_graceful_stop import (
     rest_of,
 )
 from tests.integration.test_up import Up, stop_and_remove
-from tests.sockets import CONFIRMED, events, hear_to_the_end
+from tests.sockets import CONFIRMED, events, frame_of, hear_to_the_end
 from tests.stacks import ORDER, Running, answers, stop, wait_until
 
 pytestmark = [
@@ -87,6 +88,16 @@ def test_refusals_are_problems_whoever_makes_them(fast: Running) -> None:
     answer = httpx.post(url, json=ORDER)
     assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_when_the_stack_says_it_is_ready_it_is_and_tells_where_metrics_are(fast_up: Up) -> None:
+    with connect(fast_up.url.replace("http", "ws") + EXECUTE) as client:
+        assert frame_of(client.recv(timeout=5))["type"] == "hello"
+
+    pages = re.findall(r"^metrics  (\S+)  \((\w+)\)$", fast_up.output, re.MULTILINE)
+    assert [name for _, name in pages] == ["rest", "sockets"]
+    for address, _ in pages:
+        assert "orders_sockets" in httpx.get(address).text
 
 
 def test_a_stop_tells_every_socket_and_answers_the_order_being_placed(

@@ -154,42 +154,46 @@ def child(name: str, argv: list[str], env: Mapping[str, str]) -> Child:
 async def serve(stack: Stack, web: Web, workers: int, flower_port: int) -> None:
     """Runs the children until a signal, and says when they are ready."""
     supervisor = Supervisor(children(stack, web, workers, flower_port))
-    announcement = asyncio.create_task(announce(supervisor, banner(stack.env, flower_port)))
+    text = banner(stack.env, flower_port, web.behind)
+    announcement = asyncio.create_task(announce(supervisor, text, web.behind))
     await supervisor.run()
     announcement.cancel()
 
 
-async def announce(supervisor: Supervisor, text: str) -> None:
+async def announce(supervisor: Supervisor, text: str, behind: Mapping[str, int]) -> None:
     """Shows the text once the stack is ready; says why not when that takes long."""
     loop = asyncio.get_running_loop()
-    patience = loop.time() + SLOW_START_SECONDS
-    while (state := await readiness()) != "200":
-        if loop.time() > patience:
-            supervisor.say(f"not ready yet: {base_url()}/health/ready answers {state}")
-            patience += SLOW_START_SECONDS
-        await asyncio.sleep(0.2)
+    for port in (*behind.values(), settings.PORT):
+        patience = loop.time() + SLOW_START_SECONDS
+        while (state := await readiness(port)) != "200":
+            if loop.time() > patience:
+                where = f"{base_url(port)}/health/ready"
+                supervisor.say(f"not ready yet: {where} answers {state}")
+                patience += SLOW_START_SECONDS
+            await asyncio.sleep(0.2)
     supervisor.say(text)
 
 
-async def readiness() -> str:
+async def readiness(port: int) -> str:
     """The status of /health/ready, with its body when it is not 200."""
     async with httpx.AsyncClient(trust_env=False) as client:
         try:
-            answer = await client.get(f"{base_url()}/health/ready", timeout=3)
+            answer = await client.get(f"{base_url(port)}/health/ready", timeout=3)
         except httpx.HTTPError as error:
             return f"nothing ({error})"
     return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:300]}"
 
 
-def base_url() -> str:
-    return f"http://{HOST}:{settings.PORT}"
+def base_url(port: int | None = None) -> str:
+    """Of the whole stack, unless another port is given."""
+    return f"http://{HOST}:{port or settings.PORT}"
 
 
 def flower_url(port: int) -> str:
     return f"http://{HOST}:{port}/"
 
 
-def banner(env: Mapping[str, str], flower_port: int) -> str:
+def banner(env: Mapping[str, str], flower_port: int, behind: Mapping[str, int]) -> str:
     """Where everything is, and two lines to paste."""
     user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
     login = f"    {user} / {password}  (development only)" if settings.DEVELOPMENT else ""
@@ -200,8 +204,9 @@ def banner(env: Mapping[str, str], flower_port: int) -> str:
         "",
         f"API      {base_url()}/api/orders",
         f"admin    {base_url()}/admin/{login}",
-        f"Flower   {flower_url(flower_port)}{login}" if flower_port else "",
+        *([f"Flower   {flower_url(flower_port)}{login}"] if flower_port else []),
         f"health   {base_url()}/health",
+        *(f"metrics  {base_url(port)}/metrics  ({name})" for name, port in behind.items()),
         "",
         *(
             ["make a key:", f"  export API_KEY=$({manage_line(f'apikey create {name}')})"]
