@@ -34,6 +34,9 @@ pytestmark = [
 ]
 
 
+ORIGINS = ["https://app.example.com", "https://other.example.com:8443"]
+
+
 @pytest.fixture(scope="module")
 def fast(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The shared engine's worker and sockets, with uvicorn and nginx before them."""
@@ -43,6 +46,7 @@ def fast(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         listen=f"127.0.0.1:{port}",
         rest=f"127.0.0.1:{rest}",
         sockets=f"127.0.0.1:{running.port}",
+        origins=ORIGINS,
     )
     found = replace(running, port=port, processes={})
     try:
@@ -161,6 +165,31 @@ def test_the_proxy_and_the_engine_name_a_request_alike(fast: Running, given: str
         shown = answer.headers["X-Request-ID"]
         assert answer.json()["requestId"] == shown
         assert shown == given if given == "mine-2" else shown.startswith("req_")
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_page_of_an_allowed_origin_may_read_why_the_proxy_refused(
+    fast: Running, origin: str
+) -> None:
+    answer = httpx.request("TRACE", fast.url, headers={"Origin": origin})
+
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert "retry-after" in answer.headers["Access-Control-Expose-Headers"]
+    assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://evil.example", "https://app.example.co", "https://app.example.com:8443", "null"),
+        *("https://appXexample.com", "https://app.example.com,", ",".join(ORIGINS), "https://", ""),
+    ],
+)
+def test_a_page_elsewhere_may_not(fast: Running, origin: str) -> None:
+    answer = httpx.request("TRACE", fast.url, headers={"Origin": origin})
+
+    assert answer.status_code == 405
+    assert not {"access-control-allow-origin", "vary"} & set(answer.headers)
 
 
 def test_a_head_may_be_as_long_as_by_default(fast: Running, running: Running) -> None:

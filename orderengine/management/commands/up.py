@@ -114,6 +114,7 @@ def fast_web(data_dir: Path) -> Web:
         listen=f"{HOST}:{settings.PORT}",
         rest=f"{HOST}:{rest}",
         sockets=f"{HOST}:{sockets}",
+        origins=settings.CORS_ALLOWED_ORIGINS,
     )
     commands = {
         "rest": [
