@@ -2,13 +2,19 @@
 
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
 TEMPLATE = Path(__file__).with_name("nginx.conf.template")
 UVICORN = [sys.executable, "-m", "lean", "uvicorn"]
+# nginx lets connections come to their end at the first, and cuts them at the second, which leaves
+# its master the time to end its worker (SIGKILL would not).
+STOP_SIGNAL = signal.SIGQUIT
+DEATH_SIGNAL = signal.SIGTERM
 
 
 def missing() -> list[str]:
@@ -21,18 +27,19 @@ def missing() -> list[str]:
     return found
 
 
-def configuration(folder: Path, *, listen: str, rest: str, sockets: str) -> str:
-    """nginx's; places as host:port. `folder` is for what it writes."""
-    return Template(TEMPLATE.read_text()).safe_substitute(  # nginx's own $names stay
-        FOLDER=folder, LISTEN=listen, REST=rest, SOCKETS=sockets, PROCESSES=1
-    )
+def nginx(
+    folder: Path, *, listen: str, rest: str, sockets: str, origins: Sequence[str] = ()
+) -> list[str]:
+    """The command, after its configuration is written; places as host:port.
 
-
-def nginx(folder: Path, *, listen: str, rest: str, sockets: str) -> list[str]:
-    """The command, after its configuration is written."""
+    `folder` is for what it writes, `origins` are pages elsewhere that may read its refusals.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "nginx.conf"
-    file.write_text(configuration(folder, listen=listen, rest=rest, sockets=sockets))
+    names = {"FOLDER": folder, "LISTEN": listen, "REST": rest, "SOCKETS": sockets, "PROCESSES": 1}
+    names["CORS_ALLOWED_ORIGINS"] = ",".join(origins)
+    template = Template(TEMPLATE.read_text())
+    file.write_text(template.safe_substitute(names))  # nginx's own $names stay
     # Started by root, it would give what it writes to nobody.
     directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
     return ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(file), "-g", directives]

@@ -32,6 +32,7 @@ class Child:
     name: str
     spawn: Callable[[], Process]
     owned: bool = True
+    stop_signal: signal.Signals = signal.SIGTERM
     process: Process | None = None
 
     @property
@@ -40,7 +41,7 @@ class Child:
 
     def terminate(self) -> None:
         if self.process is not None:
-            self.process.terminate()
+            self.process.send_signal(self.stop_signal)
 
     def kill_group(self) -> None:
         """Kills the process and all it started, also when only those are left."""
@@ -50,8 +51,17 @@ class Child:
             self.process.wait()
 
 
-def command(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Callable[[], Process]:
-    """Starts `argv` in a process group of its own, its output on a pipe."""
+def command(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> Callable[[], Process]:
+    """Starts `argv` in a process group of its own, its output on a pipe.
+
+    `death_signal` is what it gets when the supervisor is killed. The servers end at the same
+    moment, and a worker that was only asked to would wait for them in vain.
+    """
 
     def spawn() -> Process:
         return subprocess.Popen(  # noqa: S603
@@ -62,8 +72,7 @@ def command(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Callable[
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # The servers end at the same moment, and a worker would wait for them in vain.
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
+            preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509
         )
 
     return spawn

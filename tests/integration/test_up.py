@@ -32,6 +32,7 @@ class Up:
     data_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="up-")))
     port: int = field(default_factory=free_port)
     log: str = "up.log"
+    options: tuple[str, ...] = ("--no-flower",)
     process: "subprocess.Popen[bytes] | None" = None
 
     def command(self, **extra: str) -> "subprocess.Popen[bytes]":
@@ -44,7 +45,7 @@ class Up:
         }
         with (self.data_dir / self.log).open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--no-flower"],
+                [sys.executable, "manage.py", "up", *self.options],
                 cwd=ROOT,
                 env=os.environ | own | extra,
                 stdout=log,
@@ -52,8 +53,8 @@ class Up:
                 start_new_session=True,
             )
 
-    def start(self) -> None:
-        self.process = self.command()
+    def start(self, **extra: str) -> None:
+        self.process = self.command(**extra)
         wait_until(lambda: "place an order" in self.output or not self.running(), 40)
         assert self.running(), self.output
 
@@ -257,6 +258,22 @@ def test_of_two_stacks_that_start_at_once_in_a_new_directory_one_runs(not_starte
         ]
     finally:
         rival.stop()
+
+
+def test_of_two_stacks_that_start_at_once_on_one_port_one_runs(not_started: Up) -> None:
+    rival = Up(port=not_started.port)
+    stacks = (not_started, rival)
+    for stack in stacks:
+        stack.process = stack.command()
+    try:
+        wait_until(lambda: any("place an order" in stack.output for stack in stacks), 40)
+
+        (refused,) = (stack for stack in stacks if not stack.running())
+        assert refused.output.splitlines() == [
+            f"CommandError: port {refused.port} on 127.0.0.1 is busy: free it, or set PORT"
+        ]
+    finally:
+        stop_and_remove(rival)
 
 
 def test_busy_port_is_told_in_one_line(not_started: Up) -> None:

@@ -1,7 +1,10 @@
 """What `manage.py up` tells the processes it starts, and what it does not start with."""
 
+import asyncio
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,7 +54,8 @@ def test_flower_has_the_port_that_is_set_while_it_is_free(
     settings.FLOWER_PORT = 5555
     monkeypatch.setattr(up, "port_is_free", lambda port: free)
 
-    assert (up.choose_flower_port() == 5555) is free
+    with ExitStack() as ports:
+        assert (up.choose_flower_port(ports) == 5555) is free
 
 
 def test_flower_does_not_have_the_port_of_the_web(
@@ -60,7 +64,19 @@ def test_flower_does_not_have_the_port_of_the_web(
     settings.PORT = settings.FLOWER_PORT = 5555
     monkeypatch.setattr(up, "port_is_free", lambda port: True)
 
-    assert up.choose_flower_port() != 5555
+    with ExitStack() as ports:
+        assert up.choose_flower_port(ports) != 5555
+
+
+def test_two_stacks_that_start_have_two_ports(settings: Settings) -> None:
+    port = free_port()
+    with ExitStack() as first, ExitStack() as second:
+        assert up.hold_port(port, first)
+        assert not up.hold_port(port, second)
+        settings.FLOWER_PORT = port
+        assert up.choose_flower_port(second) != port
+    with ExitStack() as third:
+        assert up.hold_port(port, third)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +97,40 @@ def test_nothing_starts_without_the_key_that_is_named(
 def test_the_banner_has_a_login_in_development_only(settings: Settings, development: bool) -> None:
     settings.DEVELOPMENT, settings.API_AUTH_REQUIRED = development, True
 
-    shown = up.banner({"FLOWER_BASIC_AUTH": "ops:their-secret"}, 5555)
+    shown = up.banner({"FLOWER_BASIC_AUTH": "ops:their-secret"}, 5555, {})
 
     assert ("their-secret" in shown) is development
     assert ("apikey create ops)" in shown) is development
     assert ("apikey create NAME --new-user)" in shown) is not development
+
+
+def test_without_flower_the_banner_has_no_gap() -> None:
+    addresses, *_ = up.banner({"FLOWER_BASIC_AUTH": "a:b"}, 0, {}).strip().split("\n\n")
+
+    assert [line.split()[0] for line in addresses.splitlines()] == ["API", "admin", "health"]
+
+
+async def test_ready_is_said_when_every_process_behind_the_proxy_answers(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.PORT = 3000
+    ready = {3000, 3001}
+    said: list[str] = []
+
+    async def readiness(port: int) -> str:
+        return "200" if port in ready else "503"
+
+    monkeypatch.setattr(up, "readiness", readiness)
+    supervisor = SimpleNamespace(say=said.append)
+    behind = {"rest": 3001, "sockets": 3002}
+    announcing = asyncio.create_task(up.announce(supervisor, "ready", behind))  # type: ignore[arg-type]
+    await asyncio.sleep(0.1)
+    assert said == []
+
+    ready.add(3002)
+    await asyncio.wait_for(announcing, 2)
+
+    assert said == ["ready"]
 
 
 def test_a_stack_is_told_what_the_user_has_set_and_nothing_else(

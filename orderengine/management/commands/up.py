@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from django.core.management.base import BaseCommand, CommandError
 from dex.signer import KeypairFileError, read_keypair
 from orderengine import proxy
 from orderengine.embedded import EmbeddedError, Stack
+from orderengine.embedded.files import take_lock
 from orderengine.embedded.server import HOST, free_port, port_is_free
 from orderengine.supervisor import Child, Supervisor, command, ending_signals
 
@@ -34,6 +38,15 @@ WORKER = [*LEAN, *CELERY, "worker"]
 DISPATCHER = [*LEAN, "manage", "dispatcher"]
 SERVER_STOP_SECONDS = 1.0  # after the supervisor's grace, so that all is over within 10 s
 SLOW_START_SECONDS = 30.0
+PORTS = Path(tempfile.gettempdir()) / f"orderengine-{os.getuid()}"
+
+
+@dataclass(frozen=True)
+class Web:
+    """The processes that serve HTTP and WebSockets, and the ports of those behind a proxy."""
+
+    commands: dict[str, list[str]]
+    behind: dict[str, int] = field(default_factory=dict)
 
 
 class Command(BaseCommand):
@@ -52,17 +65,31 @@ class Command(BaseCommand):
             raise CommandError(f"--fast needs {' and '.join(missing)}")
         if workers < 0:
             raise CommandError(f"--workers {workers}: a number from 0 on is expected")
-        if not port_is_free(settings.PORT):
-            raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
-        check_key()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
-        interrupt_on_signals()
-        try:
-            run_stack(workers, 0 if no_flower else choose_flower_port(), fast=fast)
-        except KeyboardInterrupt:
-            pass
-        except (EmbeddedError, OSError) as error:
-            raise CommandError(str(error)) from error
+        with ExitStack() as ports:
+            if not hold_port(settings.PORT, ports):
+                raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
+            check_key()
+            logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
+            interrupt_on_signals()
+            try:
+                run_stack(workers, 0 if no_flower else choose_flower_port(ports), fast=fast)
+            except KeyboardInterrupt:
+                pass
+            except (EmbeddedError, OSError) as error:
+                raise CommandError(str(error)) from error
+
+
+def hold_port(port: int, ports: ExitStack) -> bool:
+    """Whether the port is free, and from now on no other stack's either.
+
+    Its server listens seconds later; another stack that starts meanwhile would say it is ready.
+    """
+    try:
+        held = take_lock(PORTS / f"{port}.lock")
+    except BlockingIOError:
+        return False
+    ports.enter_context(held)
+    return port_is_free(port)
 
 
 def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
@@ -78,9 +105,9 @@ def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
         stack.stop(SERVER_STOP_SECONDS)
 
 
-def default_web() -> dict[str, list[str]]:
+def default_web() -> Web:
     """Daphne alone."""
-    return {"web": [*daphne(settings.PORT), "orderengine.asgi:application"]}
+    return Web({"web": [*daphne(settings.PORT), "orderengine.asgi:application"]})
 
 
 def daphne(port: int) -> list[str]:
@@ -88,29 +115,30 @@ def daphne(port: int) -> list[str]:
     return [*DAPHNE, "--endpoint", f"tcp:port={port}:interface={HOST}:backlog={DAPHNE_BACKLOG}"]
 
 
-def fast_web(data_dir: Path) -> dict[str, list[str]]:
+def fast_web(data_dir: Path) -> Web:
+    """REST on uvicorn, the sockets on Daphne, nginx before both."""
     rest, sockets = free_port(), free_port()
     front = proxy.nginx(
         data_dir / "nginx",
         listen=f"{HOST}:{settings.PORT}",
         rest=f"{HOST}:{rest}",
         sockets=f"{HOST}:{sockets}",
+        origins=settings.CORS_ALLOWED_ORIGINS,
     )
-    return {
+    commands = {
         "rest": [
             *(*proxy.UVICORN, "--host", HOST, "--port", str(rest), "orderengine.rest:application"),
         ],
         "sockets": [*daphne(sockets), "--proxy-headers", "orderengine.asgi:application"],
         "proxy": front,
     }
+    return Web(commands, behind={"rest": rest, "sockets": sockets})
 
 
-def children(
-    stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int
-) -> list[Child]:
+def children(stack: Stack, web: Web, workers: int, flower_port: int) -> list[Child]:
     """The processes of the stack, in the order in which they start."""
     concurrency = str(settings.CELERY_WORKER_CONCURRENCY)
-    table = dict(web)
+    table = dict(web.commands)
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker{number}"
         table[name] = [*WORKER, "--concurrency", concurrency, "-n", f"worker{number}@%h"]
@@ -122,52 +150,60 @@ def children(
         table["flower"] = [*FLOWER, *where, "--logging=warning"]
     return [
         *(Child(name=s.name, spawn=s.spawn, process=s.process, owned=False) for s in stack.servers),
-        *(
-            Child(name=name, spawn=command(argv, env, settings.BASE_DIR))
-            for name, argv in table.items()
-        ),
+        *(child(name, argv, env) for name, argv in table.items()),
     ]
 
 
-async def serve(stack: Stack, web: Mapping[str, list[str]], workers: int, flower_port: int) -> None:
+def child(name: str, argv: list[str], env: Mapping[str, str]) -> Child:
+    if name != "proxy":
+        return Child(name=name, spawn=command(argv, env, settings.BASE_DIR))
+    spawn = command(argv, env, settings.BASE_DIR, proxy.DEATH_SIGNAL)
+    return Child(name=name, spawn=spawn, stop_signal=proxy.STOP_SIGNAL)
+
+
+async def serve(stack: Stack, web: Web, workers: int, flower_port: int) -> None:
     """Runs the children until a signal, and says when they are ready."""
     supervisor = Supervisor(children(stack, web, workers, flower_port))
-    announcement = asyncio.create_task(announce(supervisor, banner(stack.env, flower_port)))
+    text = banner(stack.env, flower_port, web.behind)
+    announcement = asyncio.create_task(announce(supervisor, text, web.behind))
     await supervisor.run()
     announcement.cancel()
 
 
-async def announce(supervisor: Supervisor, text: str) -> None:
+async def announce(supervisor: Supervisor, text: str, behind: Mapping[str, int]) -> None:
     """Shows the text once the stack is ready; says why not when that takes long."""
     loop = asyncio.get_running_loop()
-    patience = loop.time() + SLOW_START_SECONDS
-    while (state := await readiness()) != "200":
-        if loop.time() > patience:
-            supervisor.say(f"not ready yet: {base_url()}/health/ready answers {state}")
-            patience += SLOW_START_SECONDS
-        await asyncio.sleep(0.2)
+    for port in (*behind.values(), settings.PORT):
+        patience = loop.time() + SLOW_START_SECONDS
+        while (state := await readiness(port)) != "200":
+            if loop.time() > patience:
+                where = f"{base_url(port)}/health/ready"
+                supervisor.say(f"not ready yet: {where} answers {state}")
+                patience += SLOW_START_SECONDS
+            await asyncio.sleep(0.2)
     supervisor.say(text)
 
 
-async def readiness() -> str:
+async def readiness(port: int) -> str:
     """The status of /health/ready, with its body when it is not 200."""
     async with httpx.AsyncClient(trust_env=False) as client:
         try:
-            answer = await client.get(f"{base_url()}/health/ready", timeout=3)
+            answer = await client.get(f"{base_url(port)}/health/ready", timeout=3)
         except httpx.HTTPError as error:
             return f"nothing ({error})"
     return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:300]}"
 
 
-def base_url() -> str:
-    return f"http://{HOST}:{settings.PORT}"
+def base_url(port: int | None = None) -> str:
+    """Of the whole stack, unless another port is given."""
+    return f"http://{HOST}:{port or settings.PORT}"
 
 
 def flower_url(port: int) -> str:
     return f"http://{HOST}:{port}/"
 
 
-def banner(env: Mapping[str, str], flower_port: int) -> str:
+def banner(env: Mapping[str, str], flower_port: int, behind: Mapping[str, int]) -> str:
     """Where everything is, and two lines to paste."""
     user, _, password = env["FLOWER_BASIC_AUTH"].partition(":")
     login = f"    {user} / {password}  (development only)" if settings.DEVELOPMENT else ""
@@ -176,10 +212,12 @@ def banner(env: Mapping[str, str], flower_port: int) -> str:
     body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":"1.5","slippage":0.01}'
     lines = [
         "",
-        f"API      {base_url()}/api/orders",
+        f"desk     {base_url()}/",
+        f"API      {base_url()}/api/docs",
         f"admin    {base_url()}/admin/{login}",
-        f"Flower   {flower_url(flower_port)}{login}" if flower_port else "",
+        *([f"Flower   {flower_url(flower_port)}{login}"] if flower_port else []),
         f"health   {base_url()}/health",
+        *(f"metrics  {base_url(port)}/metrics  ({name})" for name, port in behind.items()),
         "",
         *(
             ["make a key:", f"  export API_KEY=$({manage_line(f'apikey create {name}')})"]
@@ -262,10 +300,10 @@ def last_line(text: str) -> str:
     return next(reversed(text.strip().splitlines()), "no reason given")
 
 
-def choose_flower_port() -> int:
+def choose_flower_port(ports: ExitStack) -> int:
     """FLOWER_PORT while it is free, else any free port."""
     wanted: int = settings.FLOWER_PORT
-    return wanted if wanted != settings.PORT and port_is_free(wanted) else free_port()
+    return wanted if wanted != settings.PORT and hold_port(wanted, ports) else free_port()
 
 
 def interrupt_on_signals() -> None:
