@@ -107,7 +107,9 @@ def test_the_banner_has_a_login_in_development_only(settings: Settings, developm
 def test_without_flower_the_banner_has_no_gap() -> None:
     addresses, *_ = up.banner({"FLOWER_BASIC_AUTH": "a:b"}, 0, {}).strip().split("\n\n")
 
-    assert [line.split()[0] for line in addresses.splitlines()] == ["API", "admin", "health"]
+    assert [line.split()[0] for line in addresses.splitlines()] == [
+        *("desk", "API", "admin", "health")
+    ]
 
 
 async def test_ready_is_said_when_every_process_behind_the_proxy_answers(
