@@ -263,7 +263,7 @@ def test_pages_and_newcomers(running: Running, open_page: OpenPage) -> None:
 def test_cancel_a_waiting_order(running: Running, open_page: OpenPage) -> None:
     order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "0.2"}
     httpx.post(
-        f"{running.url}/api/orders/batch", json={"orders": [order] * 40}, timeout=20
+        f"{running.url}/api/orders/batch", json={"orders": [order] * 80}, timeout=20
     ).raise_for_status()
     last = running.place()
     page = open_page(running, f"/?order={last}")

@@ -106,7 +106,7 @@ def test_who_presses_keeps_the_focus(running: Running, open_page: OpenPage) -> N
     assert has_focus(page, ".ticket .primary")
     page.get_by_label("Close this order").press("Enter")
     assert has_focus(page, ".list tbody tr:first-child a")
-    running.place_batch(40)
+    running.place_batch(80)
     last = running.place()
     page.goto(f"{running.url}/?order={last}")
     page.locator(".timeline").get_by_role("button", name="Cancel order").press("Enter")

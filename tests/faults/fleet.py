@@ -18,6 +18,7 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
+import lean
 from orderengine import supervisor
 from orderengine.embedded import EmbeddedError, Stack
 from orderengine.embedded.server import free_port
@@ -33,7 +34,7 @@ def injected(argv: Sequence[str]) -> list[str]:
     if "-m" in argv:
         place = argv.index("-m") + 1
         program = [word for word in argv[place:] if word != "lean"]  # inject.py needs it whole
-        return [*argv[:place], "tests.faults.inject", *program]
+        return [*argv[:place], "tests.faults.inject", *lean.with_options(program)]
     return [argv[0], "-m", "tests.faults.inject", *argv[1:]]
 
 
