@@ -147,9 +147,8 @@ class AfterTurn:
         self._asked: asyncio.AbstractEventLoop | None = None
 
     def ask(self) -> None:
-        if (
-            self._asked is not None and not self._asked.is_closed()
-        ):  # closed in a turn, it never calls
+        # One that was closed in the middle of a turn never calls.
+        if self._asked is not None and not self._asked.is_closed():
             return
         try:
             self._asked = loop = asyncio.get_running_loop()

@@ -243,18 +243,20 @@ def test_second_stack_in_the_same_directory_is_refused(up: Up) -> None:
     assert (up.data_dir / "stack.env").exists()
 
 
-def test_of_two_stacks_that_start_at_once_in_a_new_directory_one_runs(not_started: Up) -> None:
-    rival = Up(not_started.data_dir, log="rival.log")
-    stacks = (not_started, rival)
+def refused_of(*stacks: Up) -> list[str]:
+    """What the one says that does not run, of two that start at once."""
     for stack in stacks:
         stack.process = stack.command()
-    try:
-        wait_until(lambda: any("place an order" in stack.output for stack in stacks), 40)
+    wait_until(lambda: any("place an order" in stack.output for stack in stacks), 40)
+    (refused,) = (stack for stack in stacks if not stack.running())
+    return refused.output.splitlines()
 
-        (refused,) = (stack for stack in stacks if not stack.running())
-        assert refused.output.splitlines() == [
-            f"CommandError: a stack is already running in {refused.data_dir}:"
-            " stop it or set DATA_DIR"
+
+def test_of_two_stacks_that_start_at_once_in_a_new_directory_one_runs(not_started: Up) -> None:
+    rival = Up(not_started.data_dir, log="rival.log")
+    try:
+        assert refused_of(not_started, rival) == [
+            f"CommandError: a stack is already running in {rival.data_dir}: stop it or set DATA_DIR"
         ]
     finally:
         rival.stop()
@@ -262,15 +264,9 @@ def test_of_two_stacks_that_start_at_once_in_a_new_directory_one_runs(not_starte
 
 def test_of_two_stacks_that_start_at_once_on_one_port_one_runs(not_started: Up) -> None:
     rival = Up(port=not_started.port)
-    stacks = (not_started, rival)
-    for stack in stacks:
-        stack.process = stack.command()
     try:
-        wait_until(lambda: any("place an order" in stack.output for stack in stacks), 40)
-
-        (refused,) = (stack for stack in stacks if not stack.running())
-        assert refused.output.splitlines() == [
-            f"CommandError: port {refused.port} on 127.0.0.1 is busy: free it, or set PORT"
+        assert refused_of(not_started, rival) == [
+            f"CommandError: port {rival.port} on 127.0.0.1 is busy: free it, or set PORT"
         ]
     finally:
         stop_and_remove(rival)
