@@ -11,12 +11,12 @@ django_application = get_asgi_application()  # before anything imports a model
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
-from orderengine.async_views import AsyncViews
+from orderengine.api_views import APIViews
 from orderengine.headers import BrowserHeaders
 from orderengine.repeated import RepeatedRequests
 
 application = RepeatedRequests(
     BrowserHeaders(
-        AsyncViews(ASGIStaticFilesHandler(django_application)), settings.CORS_ALLOWED_ORIGINS
+        APIViews(ASGIStaticFilesHandler(django_application)), settings.CORS_ALLOWED_ORIGINS
     )
 )

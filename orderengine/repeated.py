@@ -15,8 +15,8 @@ from django.conf import settings
 from django.utils.datastructures import CaseInsensitiveMapping
 from rest_framework.renderers import JSONRenderer
 
+from orderengine.api_views import api_view, read_body
 from orderengine.asgi_types import Application, Message, Receive, Send
-from orderengine.async_views import async_view, read_body
 from orders import keys, requestid
 from orders.coroutines import CoroutineView
 from orders.keys import Caller
@@ -93,9 +93,9 @@ def repeatable_view(scope: Message) -> type[CoroutineView] | None:
     """Not where requests are counted: that asks Redis, in a thread."""
     if settings.API_RATE_LIMIT is not None or scope["method"] != "POST" or scope["root_path"]:
         return None
-    found = async_view(scope["path"])
-    view: type[CoroutineView] | None = getattr(found and found.func, "view_class", None)
-    return view if view is not None and view.repeatable else None
+    found = api_view(scope["path"])
+    view: Any = getattr(found and found.func, "view_class", object)
+    return view if issubclass(view, CoroutineView) and view.repeatable else None
 
 
 def head_of(scope: Message) -> tuple[Head, dict[str, str]]:

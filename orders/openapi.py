@@ -5,7 +5,6 @@ serializers; answers are in `openapi_components.py`.
 """
 
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final
 
 from drf_spectacular.extensions import (
@@ -36,6 +35,7 @@ from rest_framework.views import APIView
 
 from dex import tokens
 from orders import problems, views
+from orders.once import once
 from orders.openapi_components import CLIENT_ORDER_ID, ORDER_ID, SCHEMAS, ref
 from orders.serializers import (
     ActivitySerializer,
@@ -381,7 +381,7 @@ def in_json(name: str) -> str:
     return name.replace("order_id", "orderId")
 
 
-@cache
+@once  # drf-spectacular loads its extensions with the first, and not for two threads at once
 def document() -> dict[str, Any]:
     schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
     return schema

@@ -10,6 +10,10 @@ import secrets
 import redis
 import structlog
 from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from orders.once import once
 
 log = structlog.get_logger(__name__)
 
@@ -39,17 +43,22 @@ def here() -> int:
     return len(_open)
 
 
+@once
 def client() -> redis.Redis:
+    """Tries once more: what Redis has closed by restarting is found out with a command."""
     return redis.Redis.from_url(
-        settings.REDIS_URL, socket_connect_timeout=0.2, socket_timeout=0.2, decode_responses=True
+        settings.REDIS_URL,
+        socket_connect_timeout=0.2,
+        socket_timeout=0.2,
+        retry=Retry(NoBackoff(), 1),
+        decode_responses=True,
     )
 
 
 def report() -> None:
     """Tell the other web processes; call every few seconds. Best effort."""
     try:
-        with client() as connection:
-            connection.set(KEY + _process, len(_open), ex=EXPIRE_SECONDS)
+        client().set(KEY + _process, len(_open), ex=EXPIRE_SECONDS)
     except redis.RedisError as error:
         log.debug("presence.unreported", error=str(error))
 
@@ -57,10 +66,9 @@ def report() -> None:
 def connections() -> int:
     """Sockets open in the whole fleet; this process's alone while Redis is away."""
     try:
-        with client() as connection:
-            found = connection.scan_iter(KEY + "*", count=SCAN_AT_ONCE)
-            others = [key for key in found if key != KEY + _process]
-            counts = connection.mget(others) if others else []
+        found = client().scan_iter(KEY + "*", count=SCAN_AT_ONCE)
+        others = [key for key in found if key != KEY + _process]
+        counts = client().mget(others) if others else []
     except redis.RedisError:
         counts = []
     return len(_open) + sum(int(count) for count in counts if count)
@@ -69,8 +77,7 @@ def connections() -> int:
 def report_worker() -> None:
     """Tell the web processes that this worker lives; call every few seconds. Best effort."""
     try:
-        with client() as connection:
-            connection.set(WORKER_KEY + _process, 1, ex=EXPIRE_SECONDS)
+        client().set(WORKER_KEY + _process, 1, ex=EXPIRE_SECONDS)
     except redis.RedisError as error:
         log.debug("presence.unreported", error=str(error))
 
@@ -78,8 +85,7 @@ def report_worker() -> None:
 def worker_leaves() -> None:
     """Best effort; a worker that is killed is counted until EXPIRE_SECONDS later."""
     try:
-        with client() as connection:
-            connection.delete(WORKER_KEY + _process)
+        client().delete(WORKER_KEY + _process)
     except redis.RedisError as error:
         log.debug("presence.unreported", error=str(error))
 
@@ -87,7 +93,6 @@ def worker_leaves() -> None:
 def workers() -> int | None:
     """Worker processes of the fleet; None while Redis is away."""
     try:
-        with client() as connection:
-            return sum(1 for _ in connection.scan_iter(WORKER_KEY + "*", count=SCAN_AT_ONCE))
+        return sum(1 for _ in client().scan_iter(WORKER_KEY + "*", count=SCAN_AT_ONCE))
     except redis.RedisError:
         return None

@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 # Started as they are needed. While a server is silent each is held by one call for up to 2.5 s, and
 # the others are to hear of it no later than that.
-_threads = ThreadPoolExecutor(max_workers=128, thread_name_prefix="calls")
+MOST = 1_000
+_threads = ThreadPoolExecutor(max_workers=MOST, thread_name_prefix="calls")
 
 
 async def in_thread(call: Callable[..., T], *args: object) -> T:

@@ -224,14 +224,13 @@ async def test_an_open_socket_is_told_to_the_fleet_also_where_none_subscribes(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orders.hub.POLL_SECONDS", 0.1)
-    with presence.client() as redis:
-        key = presence.KEY + presence._process
-        redis.delete(key)
-        await (await connect()).hello()
+    redis, key = presence.client(), presence.KEY + presence._process
+    redis.delete(key)
+    await (await connect()).hello()
 
-        async with asyncio.timeout(PATIENCE):
-            while redis.get(key) != "1":  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE):
+        while redis.get(key) != "1":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_refused_socket_is_not_counted(connect: Connect) -> None:

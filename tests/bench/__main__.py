@@ -124,6 +124,7 @@ async def intake(target: Target, figures: Figures, doses: Doses) -> None:
     for _ in range(doses.runs):
         await measures.intake(target, figures, doses)
         await measures.batches(target, figures, doses)
+        await measures.reads(target, figures, doses)
         if isinstance(target, Stack):
             target.empty()
 

@@ -23,11 +23,11 @@ class BenchError(Exception):
     """The stack did not do what is measured; the message says what it did."""
 
 
-def request(base_url: str, path: str, body: Any, key: str = "") -> bytes:
-    """The bytes of a POST."""
-    content = json.dumps(body).encode()
+def request(base_url: str, path: str, body: Any = None, key: str = "") -> bytes:
+    """The bytes of a POST, or of a GET where there is no body."""
+    content = b"" if body is None else json.dumps(body).encode()
     lines = [
-        f"POST {path} HTTP/1.1",
+        f"{'POST' if content else 'GET'} {path} HTTP/1.1",
         f"Host: {urlsplit(base_url).netloc}",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",
@@ -100,7 +100,10 @@ def is_complete(answer: bytes) -> bool:
 
 
 async def run(base_url: str, request: bytes, connections: int, more: Callable[[], bool]) -> Load:
-    """Requests while `more()`, each connection one at a time. Raises BenchError but for 201."""
+    """Requests while `more()`, each connection one at a time.
+
+    Raises BenchError where a POST is not answered with 201, or a GET with 200.
+    """
     loop = asyncio.get_running_loop()
     load = Load(started_at=time.time())
     begun, cpu = time.perf_counter(), own_cpu()
@@ -111,8 +114,10 @@ async def run(base_url: str, request: bytes, connections: int, more: Callable[[]
     for _, connection in made:
         await finished(connection.done, load)
     load.seconds, load.client_cpu = time.perf_counter() - begun, own_cpu() - cpu
-    if wrong := {status for status in load.statuses if status != b"201"}:
-        raise BenchError(f"POST answered {', '.join(s.decode() for s in wrong)}, expected 201")
+    method, expected = request.split(b" ", 1)[0], b"200" if request.startswith(b"GET") else b"201"
+    if wrong := {status for status in load.statuses if status != expected}:
+        answered = ", ".join(status.decode() for status in wrong)
+        raise BenchError(f"{method.decode()} answered {answered}, expected {expected.decode()}")
     return load
 
 
@@ -130,7 +135,7 @@ async def finished(done: asyncio.Future[None], load: Load) -> None:
         answered = len(load.took)
         await asyncio.wait([done], timeout=PATIENCE_SECONDS)
         if not done.done() and len(load.took) == answered:
-            raise BenchError(f"no answer to a POST within {PATIENCE_SECONDS:g} s")
+            raise BenchError(f"no answer within {PATIENCE_SECONDS:g} s")
     done.result()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 
 from tests.bench import load
 from tests.bench.figures import Figures
@@ -75,6 +76,23 @@ async def batches(target: Target, figures: Figures, doses: Doses) -> None:
         )
         name = f"batch of {BATCH_SIZE}, {connections} at once"
         figures.add(name, BATCH_SIZE * done.per_second, "orders/s")
+
+
+async def reads(target: Target, figures: Figures, doses: Doses) -> None:
+    """GET of one order, and of a list's first page, at 1 and 16 connections."""
+    newest = target.get("/api/orders?limit=1")["results"][0]["orderId"]
+    paths = {"GET an order": f"/api/orders/{newest}", "GET orders, 50 of them": "/api/orders"}
+    for (name, path), connections in product(paths.items(), (1, 16)):
+        get = load.request(target.base_url, path, key=target.key)
+        with Used(target) as used:
+            done = await load.run(
+                target.base_url, get, connections, load.for_seconds(doses.load_seconds)
+            )
+        each = f"{name}, {connections} at once"
+        figures.add(each, done.per_second, "answers/s")
+        figures.spread(each, [1000 * took for took in done.took])
+        if connections == CLIENTS:
+            used.add(figures, name, len(done.took))
 
 
 async def lifecycle(target: Target, figures: Figures, orders: int) -> None:

@@ -1,11 +1,13 @@
-"""Async views are answered on the event loop, without Django's handler around each request.
+"""The API's views are called from the event loop, without Django's handler around each request.
 
 Django sends a request through a thread for each middleware, and listens for its client besides:
 1.7 ms for an empty view. The middleware that these views need never waits: it is called in place.
-Whoever comes with a session, or in a way that no view answers, gets Django's handler.
+A view that is no coroutine is called in a thread, one for all that it does. Whoever comes with a
+session, or asks for anything but the API, gets Django's handler.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +15,8 @@ from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.exception import response_for_exception
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
@@ -20,10 +24,12 @@ from django.middleware.security import SecurityMiddleware
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
+from rest_framework.views import APIView
 
 from orderengine.asgi_types import Application, Message, Receive, Send
 from orders import requestid
 from orders.parsing import MAX_BODY_BYTES
+from orders.threads import in_thread
 
 
 def no_view(request: HttpRequest) -> HttpResponse:
@@ -34,7 +40,7 @@ def no_view(request: HttpRequest) -> HttpResponse:
 MIDDLEWARE = (SecurityMiddleware, CommonMiddleware, XFrameOptionsMiddleware)
 
 
-class AsyncViews:
+class APIViews:
     """An ASGI application around Django's, which gets what it does not answer itself."""
 
     def __init__(self, django: Application) -> None:
@@ -42,7 +48,7 @@ class AsyncViews:
         self.middleware: list[Any] = [made(no_view) for made in MIDDLEWARE]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        found = async_view(scope["path"])
+        found = api_view(scope["path"])
         request = self.request_of(scope) if found else None
         if found is None or request is None:
             await self.django(scope, receive, send)
@@ -69,9 +75,14 @@ class AsyncViews:
     async def respond(self, request: HttpRequest, found: ResolverMatch) -> HttpResponse:
         request_id = requestid.bind(request.headers.get("X-Request-ID", ""))
         request.resolver_match = found
-        response: HttpResponse = await found.func(request, *found.args, **found.kwargs)
-        if isinstance(response, SimpleTemplateResponse):
-            response.render()
+        call = partial(found.func, request, *found.args, **found.kwargs)
+        try:
+            if iscoroutinefunction(found.func):
+                response = rendered(await call())
+            else:
+                response = await in_thread(answer_of, call)
+        except Exception as error:  # a view answers its own
+            response = response_for_exception(request, error)
         for middleware in reversed(self.middleware):
             response = middleware.process_response(request, response)
         patch_vary_headers(response, ["Cookie"])  # whoever has a session may get another answer
@@ -87,13 +98,25 @@ class BodyRequest(ASGIRequest):
         super().__init__(scope, self.body_file)
 
 
-@lru_cache
-def async_view(path: str) -> ResolverMatch | None:
+@lru_cache(maxsize=1_000)
+def api_view(path: str) -> ResolverMatch | None:
+    """The view of this path where it is DRF's: those check by themselves who asks."""
     try:
         match = resolve(path)
     except Resolver404:
         return None
-    return match if iscoroutinefunction(match.func) else None
+    return match if issubclass(getattr(match.func, "view_class", object), APIView) else None
+
+
+def answer_of(call: Callable[[], HttpResponse]) -> HttpResponse:
+    try:
+        return rendered(call())
+    finally:
+        close_old_connections()  # as Django's handler does
+
+
+def rendered(response: HttpResponse) -> HttpResponse:
+    return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
 
 async def read_body(body: BytesIO, receive: Receive) -> bool:
