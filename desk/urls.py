@@ -1,4 +1,4 @@
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
@@ -8,7 +8,7 @@ from desk import views
 urlpatterns = [
     path("", views.page, name="desk"),
     path("orders/<str:order_id>", views.page, name="desk-order"),
-    path("login", LoginView.as_view(template_name="desk/login.html"), name="login"),
+    path("login", views.SignIn.as_view(), name="login"),
     path("favicon.ico", RedirectView.as_view(url=static("desk/icon.svg"))),
     path("logout", LogoutView.as_view(), name="logout"),
 ]

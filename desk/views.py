@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
+from django.contrib.auth.views import LoginView, redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import render
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from dex.tokens import TOKENS
 from orders.pages import VENUE_CHOICES
+from orders.signing_in import CountedTries
 
 
 @never_cache
@@ -21,6 +22,11 @@ def page(request: HttpRequest, order_id: str = "") -> HttpResponse:
     if settings.API_AUTH_REQUIRED and not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     return render(request, "desk/page.html", {"setup": setup(request, order_id)})
+
+
+class SignIn(LoginView):
+    form_class = CountedTries
+    template_name = "desk/login.html"
 
 
 def setup(request: HttpRequest, order_id: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class ExchangeConfig:
     is not there.
     """
 
-    dsn: str
+    dsn: str = field(repr=False)  # may have a password
     seed: str
     quote_latency_ms: int
     swap_latency_ms: tuple[int, int]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import structlog
 from celery import Celery
@@ -39,8 +40,15 @@ log = structlog.get_logger(__name__)
 
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:Transport"))
 app = Celery("orderengine")
-app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@app.add_defaults
+def configuration() -> dict[str, Any]:
+    """Celery's own settings and none besides: a worker tells whoever asks (Flower) what it has."""
+    prefix = "CELERY_"
+    ours = (name for name in dir(settings) if name.startswith(prefix))
+    return {name.removeprefix(prefix).lower(): getattr(settings, name) for name in ours}
 
 
 @setup_logging.connect

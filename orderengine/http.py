@@ -10,13 +10,24 @@ django_application = get_asgi_application()  # before anything imports a model
 
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.exceptions import SuspiciousFileOperation
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 
 from orderengine.api_views import APIViews
 from orderengine.headers import BrowserHeaders
 from orderengine.repeated import RepeatedRequests
+from orders import problems, requestid
+
+
+class StaticFiles(ASGIStaticFilesHandler):
+    def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
+        """A file outside the folder is none, and no fault of ours."""
+        try:
+            return super().serve(request)
+        except (Http404, SuspiciousFileOperation):
+            return requestid.in_turn(problems.not_found)(request)
+
 
 application = RepeatedRequests(
-    BrowserHeaders(
-        APIViews(ASGIStaticFilesHandler(django_application)), settings.CORS_ALLOWED_ORIGINS
-    )
+    BrowserHeaders(APIViews(StaticFiles(django_application)), settings.CORS_ALLOWED_ORIGINS)
 )

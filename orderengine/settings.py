@@ -145,7 +145,8 @@ CHANNEL_LAYERS = {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
             "hosts": [{"address": REDIS_URL, "socket_connect_timeout": 0.5}],
-            "prefix": "orders",
+            # Redis's databases share its pub/sub: the number keeps two engines apart.
+            "prefix": f"orders.{urlsplit(REDIS_URL).path.strip('/') or 0}",
         },
     }
 }

@@ -12,8 +12,11 @@ from orders.keys import Caller
 
 
 def caller_of(request: Request) -> Caller:
+    """Who asks, as DRF's authentication has found; by a session if not by a key."""
     user: Any = request.user
-    return user if isinstance(user, Caller) else Caller(user.pk)
+    if isinstance(user, Caller) or user.pk is None:
+        return user if isinstance(user, Caller) else Caller(None)
+    return Caller(user.pk, session_key=request.session.session_key or "")
 
 
 def is_known(request: Request) -> bool:
@@ -28,7 +31,9 @@ class KeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
         """None without an Authorization header: then a session may do. Raises Problem."""
         authorization = request.headers.get("Authorization")
-        return None if authorization is None else (keys.caller_of(authorization), None)
+        if authorization is None:
+            return None
+        return limits.caller_of(authorization, request.META.get("REMOTE_ADDR")), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

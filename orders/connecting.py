@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
-from orders import keys, tickets
+from orders import limits, tickets
 from orders.hub import in_thread
 from orders.keys import Caller, not_authenticated
 from orders.problems import Problem
@@ -17,16 +17,17 @@ from orders.serializers import SocketQuerySerializer, each_once
 async def authenticate(scope: Mapping[str, Any]) -> Caller:
     """Nobody where development lets everyone in. Raises Problem."""
     headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
-    check_origin(headers.get("origin"))
+    origin = headers.get("origin")
+    check_origin(origin)
     if (authorization := headers.get("authorization")) is not None:
-        signed_in: Caller = await in_thread(keys.caller_of, authorization)
+        signed_in: Caller = await in_thread(limits.caller_of, authorization, address(scope))
         return signed_in
     if (ticket := query_of(scope).get("ticket")) is not None:
         admitted: Caller = await in_thread(tickets.redeem, ticket)
         return required(admitted)
     user = scope.get("user")
-    if user is not None and user.is_authenticated:
-        return Caller(user.pk)
+    if user is not None and user.is_authenticated and is_ours(origin, headers.get("host", "")):
+        return Caller(user.pk, session_key=scope["session"].session_key or "")
     return required(Caller(None))
 
 
@@ -40,7 +41,7 @@ def required(caller: Caller) -> Caller:
 
 
 def check_origin(origin: str | None) -> None:
-    """A browser names the page's origin: only our own pages and those allowed may connect."""
+    """A browser names the page's origin: only pages of our hosts and those allowed may connect."""
     if origin is None or origin in settings.CORS_ALLOWED_ORIGINS:
         return
     try:
@@ -49,6 +50,15 @@ def check_origin(origin: str | None) -> None:
         host = ""
     if not validate_host(host, settings.ALLOWED_HOSTS):
         raise Problem(status=403, code="FORBIDDEN", detail=f"Pages of {origin} may not connect.")
+
+
+def is_ours(origin: str | None, host: str) -> bool:
+    """Whether it is a page of this server, or none at all: a browser sends the cookie of whoever
+    signed in to pages of other ports, and of other hosts of its site, as well."""
+    if origin is None or origin in settings.CSRF_TRUSTED_ORIGINS:
+        return True
+    scheme, _, place = origin.lower().partition("://")
+    return place == host.lower() and (scheme == "https" or not settings.SESSION_COOKIE_SECURE)
 
 
 def address(scope: Mapping[str, Any]) -> str | None:

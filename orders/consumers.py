@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ HEARTBEAT_SECONDS = 15.0
 # How long a heartbeat may be late because PostgreSQL does not answer.
 CHECK_SECONDS = 1.0
 MAX_FOLLOWED = 1000
+MAX_SOCKETS = 1000  # of one caller in one process, where requests are limited
+open_of: Counter[str] = Counter()
 RECENT = 100
 # The close code of a refusal, by the status of its problem.
 CLOSE_CODES = {400: 4400, 401: 4401, 403: 4403, 404: 4404, 429: 4429}
@@ -60,6 +62,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.following: dict[str, Following] = {}
         self.following_all = False
         self.ended: deque[str] = deque(maxlen=RECENT)
+        self.has_place = False
         self.closing = False
         self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
@@ -82,6 +85,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
             self.owner_id = self.caller.owner_id
             self.trusted_until = self.now() + TRUST_SECONDS
             self.bucket = limits.bucket_of(self.caller, connecting.address(self.scope))
+            self.take_place()
             await self.spend()
             wanted = connecting.subscription(self.scope)
             await self.say(type="hello", protocol=PROTOCOL, serverTime=iso(datetime.now(UTC)))
@@ -95,6 +99,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
     def let_go(self) -> None:
         for task in self.tasks:
             task.cancel()
+        if self.has_place:
+            open_of[self.bucket] -= 1
         for order_id in list(self.following):
             self.unfollow(order_id)
         if self.following_all:
@@ -140,7 +146,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         """A wrong frame is answered with an `error` frame; the socket stays."""
         if self.closing:
             return
-        said: Any = None
+        said, frame = None, None
         try:
             said = self.parse(text_data)
             frame = self.checked(said)
@@ -150,7 +156,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
             )
             await handle(frame)
         except Exception as error:  # problem_of() logs what is a fault of ours
-            problem = problem_of(error)
+            problem = await self.counted(error) if frame is None else problem_of(error)
             request_id = reference(said)
             answered = {} if request_id is None else {"inReplyTo": request_id}
             if problem.status == 401:
@@ -158,11 +164,29 @@ class OrderConsumer(AsyncWebsocketConsumer):
             else:
                 await self.say(**problem.as_frame(), **answered)
 
+    async def counted(self, error: Exception) -> Problem:
+        """Of a frame that says nothing right: it counts as a request, too."""
+        try:
+            await self.spend()
+        except Problem as too_often:
+            return too_often
+        return problem_of(error)
+
     async def check_caller(self) -> None:
         """Raises Problem once the key this socket was opened with is revoked."""
         if self.owner_id is not None and self.now() >= self.trusted_until:
             await in_thread(keys.check_still_good, self.caller)
             self.trusted_until = self.now() + TRUST_SECONDS
+
+    def take_place(self) -> None:
+        """Raises Problem where the caller has as many sockets as one may: others need some, too."""
+        if settings.API_RATE_LIMIT is None:
+            return
+        if open_of[self.bucket] >= MAX_SOCKETS:
+            detail = f"More than {MAX_SOCKETS} sockets of one caller: close some."
+            raise Problem(status=429, code="TOO_MANY_SOCKETS", detail=detail)
+        open_of[self.bucket] += 1
+        self.has_place = True
 
     async def spend(self) -> None:
         """Raises Problem where the caller has asked too often."""

@@ -1,13 +1,20 @@
-"""API keys: `oee_<prefix>_<secret>`. Only the prefix and a hash are stored.
+"""Who asks: by an API key, `oee_<prefix>_<secret>`, or by the session of a browser.
 
-The secret has 256 random bits: nobody finds it by trying, so a fast hash is enough.
+Of a key only the prefix and a hash are stored. The secret has 256 random bits: nobody finds it by
+trying, so a fast hash is enough.
 """
 
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib import import_module
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.db import close_old_connections
+from django.http import HttpRequest
 
 from orders import database
 from orders.models import ALPHABET
@@ -56,6 +63,7 @@ class Caller:
     owner_id: int | None
     key_id: int | None = None
     is_staff: bool = False
+    session_key: str = field(default="", repr=False)
 
     @property
     def pk(self) -> int | None:
@@ -148,10 +156,25 @@ def check_key(prefix: str, digest: str) -> Caller:
 
 
 def check_still_good(caller: Caller) -> None:
-    """Of a user. Raises Problem once the key is revoked or the user may not sign in any more."""
+    """Of a user. Raises Problem once the key is revoked or the user may not sign in any more.
+
+    A session ends with a sign-out, and with a new password.
+    """
     values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
-    if database.row(STILL_GOOD, values) is None:
+    if database.row(STILL_GOOD, values) is None or not has_its_session(caller):
         raise not_authenticated("The sign-in of this socket is no longer good.")
+
+
+def has_its_session(caller: Caller) -> bool:
+    """True where it came without one."""
+    if not caller.session_key:
+        return True
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(caller.session_key)
+    try:
+        return get_user(request).pk == caller.owner_id
+    finally:
+        close_old_connections()  # Django reads sessions through its own
 
 
 def not_authenticated(detail: str) -> Problem:

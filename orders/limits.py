@@ -14,6 +14,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from orders import keys
 from orders.keys import Caller
 from orders.once import once
 from orders.problems import Problem
@@ -85,14 +86,25 @@ def bucket_of(caller: Caller, address: str | None) -> str:
     return f"address.{address}"
 
 
-def spend(bucket: str) -> dict[str, str]:
+def caller_of(authorization: str, address: str | None) -> Caller:
+    """As keys.caller_of; who has no good key is counted by address. Raises Problem."""
+    try:
+        return keys.caller_of(authorization)
+    except Problem:
+        spend(bucket_of(Caller(None), address))
+        raise
+
+
+def spend(bucket: str, allowance: tuple[int, int] | None = None) -> dict[str, str]:
     """Take a request, a batch is one, out of a bucket; what the answer says about it, as headers.
 
-    Raises Problem when there is none left.
+    `allowance` is (requests, seconds), API_RATE_LIMIT if not given. Raises Problem when there is
+    none left.
     """
-    if settings.API_RATE_LIMIT is None or not breaker.lets_through():
+    allowance = allowance or settings.API_RATE_LIMIT
+    if allowance is None or not breaker.lets_through():
         return {}
-    most, seconds = settings.API_RATE_LIMIT
+    most, seconds = allowance
     whole = seconds * 1_000_000
     try:
         granted, left, full_in, wait = client().eval(

@@ -312,6 +312,7 @@ class Ticket(models.Model):
     digest = models.CharField(primary_key=True, max_length=64)  # SHA-256 of the ticket, in hex
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, db_index=False)
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, db_index=False)
+    session_key = models.CharField(max_length=40, db_default="")  # of that which got it, if any
     expires_at = models.DateTimeField(db_index=True)
 
 

@@ -18,6 +18,11 @@ LONGEST_INT = 100
 IDENTITY = "identity"
 
 
+def printable(text: str) -> str:
+    """On one line, storable (PostgreSQL takes no NUL) and nothing to a terminal but letters."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
 def loads(text: bytes | str) -> Any:
     """JSON with exact decimals. Raises ValueError with a sentence for the client."""
     try:

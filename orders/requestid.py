@@ -54,9 +54,15 @@ def middleware(
 
         return answer_async
 
+    return in_turn(cast(Callable[[HttpRequest], HttpResponse], get_response))
+
+
+def in_turn(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
+    """The middleware around what is no coroutine."""
+
     def answer(request: HttpRequest) -> HttpResponse:
         request_id = bind(request.headers.get("X-Request-ID", ""))
-        response = cast(HttpResponse, get_response(request))
+        response = get_response(request)
         response["X-Request-ID"] = request_id
         return response
 

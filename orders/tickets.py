@@ -11,19 +11,20 @@ from typing import Any
 
 from orders import database
 from orders.events import iso
-from orders.keys import Caller, digest_of, not_authenticated
+from orders.keys import Caller, digest_of, has_its_session, not_authenticated
 
 GOOD_SECONDS = 30
 
 ISSUE = """
 WITH expired AS (DELETE FROM orders_ticket WHERE expires_at < now())
-INSERT INTO orders_ticket (digest, owner_id, key_id, expires_at)
-VALUES (%(digest)s, %(owner_id)s, %(key_id)s, now() + make_interval(secs => %(seconds)s))
+INSERT INTO orders_ticket (digest, owner_id, key_id, session_key, expires_at)
+VALUES (%(digest)s, %(owner_id)s, %(key_id)s, %(session_key)s,
+        now() + make_interval(secs => %(seconds)s))
 RETURNING expires_at
 """
 REDEEM = """
 DELETE FROM orders_ticket t WHERE t.digest = %(digest)s
-RETURNING t.owner_id, t.key_id, t.expires_at > now()
+RETURNING t.owner_id, t.key_id, t.session_key, t.expires_at > now()
     AND (t.owner_id IS NULL OR EXISTS (
         SELECT 1 FROM auth_user u WHERE u.id = t.owner_id AND u.is_active
     ))
@@ -48,6 +49,7 @@ def issue(caller: Caller) -> Ticket:
         "digest": digest_of(text),
         "owner_id": caller.owner_id,
         "key_id": caller.key_id,
+        "session_key": caller.session_key,
         "seconds": GOOD_SECONDS,
     }
     return Ticket(text, database.rows(ISSUE, values)[0]["expires_at"])
@@ -56,6 +58,8 @@ def issue(caller: Caller) -> Ticket:
 def redeem(text: str) -> Caller:
     """Who got the ticket. Raises Problem; the ticket is gone either way."""
     found = database.row(REDEEM, {"digest": digest_of(text)})
-    if found is None or not found["good"]:
-        raise not_authenticated("The ticket is unknown, used or expired: get a new one.")
-    return Caller(found["owner_id"], found["key_id"])
+    if found is not None and found["good"]:
+        caller = Caller(found["owner_id"], found["key_id"], session_key=found["session_key"])
+        if has_its_session(caller):
+            return caller
+    raise not_authenticated("The ticket is unknown, used or expired: get a new one.")

@@ -9,6 +9,7 @@ import structlog
 from orders import database
 from orders.lifecycle import ROOM_CHANNEL
 from orders.models import Halt
+from orders.parsing import printable
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ def halt(by: str, reason: str = "") -> Halt | None:
     When this returns no order is accepted any more, by any process. Raises
     psycopg.OperationalError.
     """
+    by, reason = printable(by), printable(reason)
     found = database.row(HALT, {"by": by[:LONGEST_NAME], "reason": reason[:LONGEST_REASON]})
     if found is not None:
         log.warning("trading.halted", by=by, reason=reason)
@@ -50,6 +52,7 @@ def halt(by: str, reason: str = "") -> Halt | None:
 
 def resume(by: str) -> Halt | None:
     """Go on, in the name of `by`; None where trading is not halted."""
+    by = printable(by)
     found = database.row(RESUME, {"by": by[:LONGEST_NAME]})
     if found is None:
         return None

@@ -13,10 +13,10 @@ STACK_FILE = "stack.env"
 def take_lock(path: Path) -> IO[str]:
     """Held until the file is closed or we end, however we end: children do not inherit it.
 
-    Raises BlockingIOError while another process holds it.
+    Raises BlockingIOError while another process holds it, OSError where it is a link.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -7,9 +7,11 @@ from django.contrib import admin
 from orders.admin.halts import HaltAdmin
 from orders.admin.keys import ApiKeyAdmin
 from orders.admin.orders import OrderAdmin
+from orders.signing_in import AdminSignIn
 
 __all__ = ["ApiKeyAdmin", "HaltAdmin", "OrderAdmin"]
 
+admin.site.login_form = AdminSignIn
 admin.site.site_header = admin.site.site_title = "Order Execution Engine"
 admin.site.index_title = "Operations"
 admin.site.index_template = "admin/orders/index.html"

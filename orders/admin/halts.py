@@ -68,7 +68,7 @@ class HaltAdmin(ReadOnlyAdmin):
     def halt(self, request: HttpRequest) -> HttpResponse:
         if refusal := refused(request):
             return refusal
-        reason = printable(request.POST.get("reason", ""))
+        reason = request.POST.get("reason", "")
         try:
             halt = trading.halt(request.user.get_username(), reason)
         except psycopg.OperationalError:
@@ -103,11 +103,6 @@ def refused(request: HttpRequest) -> HttpResponse | None:
     if not request.user.has_perm(MAY_HALT):
         raise PermissionDenied
     return None
-
-
-def printable(text: str) -> str:
-    """On one line, and storable: PostgreSQL takes no NUL."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def back(request: HttpRequest) -> HttpResponse:

@@ -21,7 +21,8 @@ FINISHED = ["pending", "routing", "building", "submitted", "confirmed"]
 
 class Socket:
     def __init__(self, path: str, headers: dict[str, str]) -> None:
-        raw = [(name.lower().encode(), value.encode("latin1")) for name, value in headers.items()]
+        named = {"Host": "localhost", **headers}
+        raw = [(name.lower().encode(), value.encode("latin1")) for name, value in named.items()]
         self._wire = WebsocketCommunicator(application, path, headers=raw)
 
     async def open(self) -> None:

@@ -16,6 +16,8 @@ from orderengine.headers import NOBODY, PAGES, BrowserHeaders
 from orders import keys
 from orders.models import ApiKey, Status
 from tests import factories
+from tests.api.asgi import ASGIClient
+from tests.api.http import problem
 from tests.api.sockets import Socket
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -145,3 +147,8 @@ async def test_pages_of_an_allowed_origin_may_connect(
     socket: Socket = await connect(Origin=ELSEWHERE)
 
     await socket.hello()
+
+
+@pytest.mark.parametrize("path", ["none.js", "../../manage.py", "..%2f..%2fmanage.py", "%2e%2e/x"])
+def test_a_file_outside_the_folder_is_none(path: str) -> None:
+    problem(ASGIClient().get(f"/static/{path}"), 404, "NOT_FOUND")

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import psycopg
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from django.test import Client
@@ -255,6 +255,13 @@ def test_the_command_makes_lists_and_revokes(client: Client, alice: User) -> Non
     problem(listed(client, key), 401)
 
 
+def test_a_label_does_nothing_to_a_terminal(alice: User) -> None:
+    apikey("create", "alice", "--label", "\x1b[31mred\nsecond line")
+
+    assert "[31mred second line" in apikey("list").splitlines()[1]
+    assert "\x1b" not in apikey("list")
+
+
 def test_the_command_makes_a_user_only_when_told_to(client: Client, alice: User) -> None:
     with pytest.raises(CommandError, match="carol"):
         apikey("create", "carol")
@@ -341,3 +348,22 @@ def test_the_admin_changes_the_label_of_a_key_only(operator: Client) -> None:
     assert operator.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
 
     assert stored() == {**before, "label": "new"}
+
+
+def test_whoever_may_make_keys_makes_his_own_only(
+    client: Client, make_user: Callable[..., User], alice: User
+) -> None:
+    keymaker = make_user("keymaker", is_staff=True)
+    rights = Permission.objects.filter(codename__in=["add_apikey", "view_apikey"])
+    keymaker.user_permissions.set(rights)
+    desk = Client()
+    desk.force_login(keymaker)
+
+    def make(owner: User) -> list[str]:
+        page = desk.post("/admin/orders/apikey/add/", {"owner": owner.pk, "label": "bot"})
+        return re.findall(r"oee_\w{8}_[\w-]{43}", page.text)
+
+    assert make(alice) == []
+    assert len(make(keymaker)) == 1
+    keymaker.user_permissions.add(Permission.objects.get(codename="change_user"))
+    assert len(make(alice)) == 1

@@ -13,11 +13,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 from rest_framework.views import APIView
+from structlog.testing import capture_logs
 
-from orders import limits
+from orders import consumers, limits
 from orders.access import Throttle
 from orders.keys import Caller
 from orders.problems import Problem
+from tests.api.conftest import PASSWORD
 from tests.api.http import bearer, execute, order_body, problem, stored_orders
 from tests.api.sockets import Socket, refusal
 
@@ -190,3 +192,73 @@ def test_when_redis_is_back_requests_count_again(monkeypatch: pytest.MonkeyPatch
     while not limits.spend("y"):
         assert time.monotonic() < deadline
     assert [granted("y") for _ in range(3)] == [True, True, False]
+
+
+def test_unknown_keys_count_by_address(client: Client, alice: User) -> None:
+    wrong = {"Authorization": f"Bearer oee_{'a' * 8}_{'b' * 43}"}
+
+    answers = [client.get("/api/orders", headers=wrong).status_code for _ in range(5)]
+
+    assert answers == [401, 401, 401, 429, 429]
+    assert execute(client, Authorization=bearer(alice)).status_code == 201
+
+
+async def test_frames_that_say_nothing_count(connect: Connect, alice: User) -> None:
+    one = await connect(Authorization=bearer(alice))
+    await one.hello()
+
+    for _ in range(2):
+        await one.send(type="surprise")
+        await refusal(one, 400, "UNKNOWN_TYPE")
+    await one.send_text("{")
+
+    await refusal(one, 429, "TOO_MANY_REQUESTS")
+    await one.until_pong()
+
+
+async def test_a_caller_has_no_more_sockets_than_leave_room_for_others(
+    connect: Connect, alice: User, bob: User, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.API_RATE_LIMIT = (100, 60)
+    monkeypatch.setattr(consumers, "MAX_SOCKETS", 2)
+    hers = bearer(alice)
+    first, second = [await connect(Authorization=hers) for _ in range(2)]
+    await first.hello()
+    await second.hello()
+
+    third = await connect(Authorization=hers)
+    await refusal(third, 429, "TOO_MANY_SOCKETS")
+    assert await third.close_code() == 4429
+    await (await connect(Authorization=bearer(bob))).hello()
+    await first.disconnect()
+    await (await connect(Authorization=hers)).hello()
+
+
+@pytest.mark.parametrize("path", ["/login", "/admin/login/"])
+def test_passwords_are_not_tried_without_end(path: str, make_user: Callable[..., User]) -> None:
+    make_user("operator", is_staff=True)
+    client = Client()
+
+    def sign_in(password: str, address: str = "192.0.2.1", name: str = "operator") -> str:
+        form = {"username": name, "password": password}
+        return client.post(path, form, REMOTE_ADDR=address).text
+
+    wrong = [sign_in("wrong") for _ in range(10)]
+    assert all("Too many tries" not in page for page in wrong)
+    assert "Too many tries. The next may be made in 6 s." in sign_in(PASSWORD)
+    assert "Too many tries" not in sign_in("wrong", name="other")
+    others = [sign_in("wrong", name=f"name {number}") for number in range(20)]
+    assert "Too many tries" in others[-1]
+    assert sign_in(PASSWORD, "192.0.2.2") == ""  # sent on
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_failed_sign_in_is_logged_without_what_was_typed(
+    settings: Settings, limited: bool
+) -> None:
+    settings.API_RATE_LIMIT = (3, 60) if limited else None
+    with capture_logs() as lines:
+        Client().post("/login", {"username": "my password", "password": "x"})
+
+    (line,) = [line for line in lines if line["event"] == "sign_in.failed"]
+    assert line == {"event": "sign_in.failed", "log_level": "warning", "address": "127.0.0.1"}

@@ -10,7 +10,7 @@ from psycopg_pool import PoolTimeout
 
 from dex.postgres import Session
 from orders import database, queries, views
-from tests.api.http import EXECUTE, execute, placed, post, problem, stored_orders
+from tests.api.http import EXECUTE, execute, order_body, placed, post, problem, stored_orders
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -172,3 +172,10 @@ def test_what_a_client_sent_is_repeated_in_part(client: Client) -> None:
 
     assert len(json.dumps(answer)) < 10_000
     assert answer["errors"][0]["pointer"].startswith("/0xxx")
+
+
+def test_what_nobody_knows_is_named_in_part(client: Client) -> None:
+    answer = execute(client, order_body(**{f"k{number:04}": 1 for number in range(5_000)}))
+
+    named = [error["pointer"] for error in problem(answer, 400, "VALIDATION")["errors"]]
+    assert named == [f"/k{number:04}" for number in range(20)]

@@ -1,6 +1,8 @@
 """The Celery task and the hints that call it."""
 
+import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from celery import current_app
@@ -16,6 +18,22 @@ from orderengine.consumer import WorkerConsumer
 from orders import execution, hints
 from orders.tasks import execute_order, may_go_on
 from tests.stacks import wait_until
+
+
+def test_a_worker_tells_nobody_its_secrets() -> None:
+    """Celery's remote control answers this table to whoever asks, Flower shows it."""
+    shown = repr(app.conf.table(with_defaults=True))
+
+    assert "redis://" in shown
+    for secret in (
+        urlsplit(settings.REDIS_URL).password,
+        settings.DATABASES["default"]["PASSWORD"],
+        settings.SECRET_KEY,
+        os.environ["PATH"],
+    ):
+        assert secret
+        assert secret not in shown
+    assert settings.DATABASES["default"]["PASSWORD"] not in repr(settings.DEX)
 
 
 def test_a_task_makes_one_call(monkeypatch: pytest.MonkeyPatch) -> None:

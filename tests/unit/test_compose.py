@@ -123,14 +123,36 @@ def test_migrate_runs_once_on_a_healthy_database() -> None:
     assert migrate["command"] == ["python", "manage.py", "migrate", "--noinput"]
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"migrate", "web"}))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"migrate", "web", "rest"}))
 def test_service_has_a_health_check_of_its_own(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
 
 
-def test_web_is_checked_by_the_image() -> None:
-    assert "healthcheck" not in SERVICES["web"]
+@pytest.mark.parametrize("name", ["web", "rest"])
+def test_web_is_checked_by_the_image(name: str) -> None:
+    """Which asks by a name that ALLOWED_HOSTS has."""
+    assert "healthcheck" not in SERVICES[name]
     assert "/health/live" in instruction("HEALTHCHECK")
+    assert "127.0.0.1:3000" in instruction("HEALTHCHECK")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host"),
+    [("", "localhost"), ("a.example,b.example", "a.example"), (".a.example", "a.example")],
+)
+def test_the_proxy_is_asked_by_a_name_that_the_engine_knows(
+    tmp_path: Path, hosts: str, host: str
+) -> None:
+    (tmp_path / "wget").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "wget").chmod(0o755)
+    _, script = SERVICES["proxy"]["healthcheck"]["test"]
+    env = {"ALLOWED_HOSTS": hosts, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    asked = subprocess.run(
+        ["sh", "-c", script.replace("$$", "$")], env=env, capture_output=True, text=True, check=True
+    )
+
+    assert f"--header Host: {host} http://127.0.0.1:8080/health/live" in asked.stdout
 
 
 def test_dispatcher_is_healthy_while_the_leader_lock_is_held() -> None:

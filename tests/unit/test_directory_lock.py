@@ -36,3 +36,12 @@ def test_a_lock_is_its_holder_s_until_that_is_killed_and_not_his_children_s(tmp_
             take_lock(path).close()
         finally:
             child.kill()
+
+
+def test_a_link_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "port.lock").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(OSError, match="symbolic"):
+        take_lock(tmp_path / "port.lock")
+
+    assert not (tmp_path / "victim").exists()

@@ -150,3 +150,20 @@ def test_a_stack_is_told_what_the_user_has_set_and_nothing_else(
         up.run_stack(1, 0)
 
     assert told == [{"DEX_SEED": "7"}]
+
+
+@pytest.mark.parametrize("planted", ["link", "open to others"])
+def test_a_folder_of_locks_that_others_may_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    ports = tmp_path / "ports"
+    monkeypatch.setattr(up, "PORTS", ports)
+    if planted == "link":
+        (tmp_path / "elsewhere").mkdir()
+        ports.symlink_to(tmp_path / "elsewhere")
+    else:
+        ports.mkdir()
+        ports.chmod(0o777)
+
+    with ExitStack() as held, pytest.raises(CommandError, match="not ours alone"):
+        up.hold_port(1, held)

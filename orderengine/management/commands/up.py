@@ -84,6 +84,9 @@ def hold_port(port: int, ports: ExitStack) -> bool:
 
     Its server listens seconds later; another stack that starts meanwhile would say it is ready.
     """
+    PORTS.mkdir(mode=0o700, exist_ok=True)
+    if (found := PORTS.lstat()).st_uid != os.getuid() or found.st_mode & 0o022:
+        raise CommandError(f"{PORTS} is not ours alone: remove it, or set TMPDIR")
     try:
         held = take_lock(PORTS / f"{port}.lock")
     except BlockingIOError:

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orders import keys
 from orders.models import ApiKey
+from orders.parsing import printable
 
 HEADINGS = ("prefix", "owner", "created", "last used", "revoked", "label")
 
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         rows: list[tuple[str, ...]] = [HEADINGS]
         for key in ApiKey.objects.select_related("owner").order_by("created_at"):
             times = map(minute, (key.created_at, key.last_used_at, key.revoked_at))
-            rows.append((key.prefix, key.owner.get_username(), *times, key.label))
+            rows.append((key.prefix, key.owner.get_username(), *times, printable(key.label)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
