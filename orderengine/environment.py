@@ -2,12 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+from environ import Env
 
+DOT_ENV = re.compile(r"\s*#|(export )?\w+=", re.ASCII)  # as django-environ has it
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
@@ -18,6 +21,27 @@ LONGEST_MS = 3_600_000
 
 def isset(name: str) -> bool:
     return os.environ.get(name, "") != ""
+
+
+def take(known: Mapping[str, str]) -> None:
+    """Into the environment, where that has nothing; empty is nothing."""
+    os.environ.update({name: value for name, value in known.items() if not isset(name)})
+
+
+def dot_env(path: Path) -> None:
+    """The variables of a file, where the environment has none of the name."""
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+    except (UnicodeDecodeError, OSError) as error:
+        raise ImproperlyConfigured(f"{path} cannot be read: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not DOT_ENV.match(line):
+            raise ImproperlyConfigured(
+                f"{path}, line {number}: expected NAME=value without spaces around `=`, or # and "
+                "a comment"
+            )
+    if lines:
+        Env.read_env(path)
 
 
 def read(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:

@@ -16,19 +16,19 @@ from dex.simulation.faults import Faults
 from dex.types import Strategy
 from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment as read
+from orderengine.embedded.files import STACK_FILE, read_env
 from orderengine.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-if (BASE_DIR / ".env").exists():
-    environ.Env.read_env(BASE_DIR / ".env")
+read.dot_env(BASE_DIR / ".env")
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 
 # Both URLs unset: on the embedded servers of `manage.py up`.
 EMBEDDED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
 # A running stack tells other commands where its servers are.
 SET_BY_USER = dict(os.environ)
-if EMBEDDED and (DATA_DIR / "stack.env").exists():
-    environ.Env.read_env(DATA_DIR / "stack.env")
+if EMBEDDED:
+    read.take(read_env(DATA_DIR / STACK_FILE))
 
 DEVELOPMENT = read.flag("DEBUG", default=EMBEDDED)
 # Django's own: with it a page for its developers takes the place of a refusal of problems.py.

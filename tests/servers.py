@@ -32,7 +32,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)  # children are told by it
     # Servers of its own, whatever DATABASE_URL says: tests empty tables.
-    stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ={})
+    seed = {"DEX_SEED": ENVIRONMENT["DEX_SEED"]}
+    stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ=seed)
     if stack.postgres is not None:  # what these tests break is never the power supply
         stack.postgres.settings |= {"fsync": "off", "synchronous_commit": "off"}
     stack.start()

@@ -12,6 +12,10 @@ from orderengine.embedded.server import EmbeddedError, Server
 
 __all__ = ["EmbeddedError", "Postgres", "Redis", "Server", "Stack"]
 
+# What an engine does is said by variables with these names: a command that looks at a stack has to
+# know them, too.
+ENGINE = ("QUEUE_", "ORDER_", "DEX_")
+
 
 class Stack:
     """The servers that `environ` does not name, and the environment in which all are known.
@@ -46,7 +50,8 @@ class Stack:
             "DEX_SEED": self.secrets["DEX_SEED"],
             "FLOWER_BASIC_AUTH": f"operator:{self.secrets['OPERATOR_PASSWORD']}",
         }
-        return {name: self.environ.get(name) or value for name, value in known.items()}
+        engine = {n: v for n, v in self.environ.items() if v and n.startswith(ENGINE)}
+        return {name: self.environ.get(name) or value for name, value in known.items()} | engine
 
     def start(self) -> None:
         """Starts the servers and writes `stack.env`, by which other commands find them.

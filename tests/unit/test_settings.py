@@ -13,6 +13,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from dex.venues.registry import SIMULATED, VENUES
+from orderengine import environment
+from orderengine.embedded import Stack
 
 ROOT = Path(__file__).parents[2]
 SECRET_KEY = "wO3vTqk9ZkD1x0bNf7Ue5Yh2Rj8Lp4Sa6Gc_iMEXdHV-tKzQyBnCsFuWrJ"
@@ -335,6 +337,50 @@ def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
     assert made["DATABASES"]["default"]["PORT"] == 5999
     assert made["REDIS_URL"] == urls["REDIS_URL"]
     assert made["DEVELOPMENT"] is True
+
+
+def test_what_is_empty_does_not_hide_what_a_stack_tells(nowhere: dict[str, str]) -> None:
+    """As after `cp .env.example .env`."""
+    told = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders", "DEX_SEED": "7"}
+    lines = "".join(f"{name}={value}\n" for name, value in told.items())
+    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+
+    made = settings({**nowhere, "DATABASE_URL": "", "REDIS_URL": "", "DEX_SEED": ""})
+
+    assert made["DATABASES"]["default"]["PORT"] == 5999
+    assert made["DEX"].seed == "7"
+
+
+def test_a_stack_tells_what_it_does(tmp_path: Path) -> None:
+    asked = {"QUEUE_RATE_LIMIT": "0", "DEX_SEED": "7", "ORDER_MAX_ATTEMPTS": "", "PORT": "8001"}
+
+    told = Stack(tmp_path, asked).env
+
+    assert (told["QUEUE_RATE_LIMIT"], told["DEX_SEED"]) == ("0", "7")
+    assert not told.keys() & {"ORDER_MAX_ATTEMPTS", "PORT"}
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (b"# all of it\n\nPORT=8001\nexport LOG_LEVEL=debug\n  # more\n", ""),
+        (b"PORT=8001\nQUEUE_CONCURRENCY = 5\n", "line 2: expected NAME=value"),
+        (b"nonsense", "line 1: expected NAME=value"),
+        (b"PORT=8001\n# caf\xe9", "cannot be read"),
+    ],
+)
+def test_a_line_of_dot_env_that_says_nothing_is_refused(
+    tmp_path: Path, text: bytes, refused: str
+) -> None:
+    (tmp_path / ".env").write_bytes(text)
+
+    with mock.patch.dict(os.environ, {}, clear=True):
+        if refused:
+            with pytest.raises(ImproperlyConfigured, match=refused):
+                environment.dot_env(tmp_path / ".env")
+        else:
+            environment.dot_env(tmp_path / ".env")
+            assert os.environ == {"PORT": "8001", "LOG_LEVEL": "debug"}
 
 
 def test_what_a_stack_tells_is_not_what_the_user_has_set(nowhere: dict[str, str]) -> None:

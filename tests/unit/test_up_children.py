@@ -1,11 +1,13 @@
 """What `manage.py up` tells the processes it starts, and what it does not start with."""
 
 import asyncio
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -167,3 +169,15 @@ def test_a_folder_of_locks_that_others_may_write_to_is_refused(
 
     with ExitStack() as held, pytest.raises(CommandError, match="not ours alone"):
         up.hold_port(1, held)
+
+
+def test_what_a_stack_that_was_killed_has_told_is_not_told_again(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.SET_BY_USER = {"PATH": "/bin"}
+    with mock.patch.dict(os.environ, {"QUEUE_RATE_LIMIT": "7", "DATABASE_URL": "postgres://gone"}):
+        monkeypatch.setattr(up, "Stack", mock.Mock(side_effect=EmbeddedError))
+        with pytest.raises(EmbeddedError):
+            up.run_stack(1, 0)
+
+        assert dict(os.environ) == {"PATH": "/bin"}

@@ -97,6 +97,8 @@ def hold_port(port: int, ports: ExitStack) -> bool:
 
 def run_stack(workers: int, flower_port: int, *, fast: bool = False) -> None:
     """Returns after Ctrl-C, when nothing of the stack runs any more."""
+    os.environ.clear()  # a stack that was killed has told of itself, see settings.py
+    os.environ.update(settings.SET_BY_USER)
     stack = Stack(settings.DATA_DIR, settings.SET_BY_USER)
     try:
         stack.start()
