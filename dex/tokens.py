@@ -33,15 +33,18 @@ def to_base_units(token: Token, amount: Decimal) -> int:
         scaled = amount if too_large else _EXACT.scaleb(amount, token.decimals)
         units = U64_MAX + 1 if too_large else int(_EXACT.to_integral_exact(scaled))
     except (ArithmeticError, ValueError):
-        raise ValueError(
-            f"{amount} is not an amount of {token.symbol}, which has {token.decimals} decimals"
-        ) from None
+        no_amount = f"{shown(amount)} is not an amount of {token.symbol}"
+        raise ValueError(f"{no_amount}, which has {token.decimals} decimals") from None
     if not 1 <= units <= U64_MAX:
         most = format_amount(token, U64_MAX)
-        raise ValueError(
-            f"{amount} is not an amount of {token.symbol}: above 0 and at most {most} is expected"
-        )
+        no_amount = f"{shown(amount)} is not an amount of {token.symbol}"
+        raise ValueError(f"{no_amount}: above 0 and at most {most} is expected")
     return units
+
+
+def shown(amount: Decimal) -> str:
+    """In plain notation, where that is no longer than a line."""
+    return f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 40 else f"{amount}"
 
 
 def to_decimal(token: Token, amount: int) -> Decimal:

@@ -66,6 +66,10 @@ def realized_slippage(order: Order) -> str | None:
     return plain(((expected - Decimal(order.amount_out)) / expected).quantize(IMPACT))
 
 
+def impact(part: Decimal | None) -> str | None:
+    return None if part is None else plain(part.quantize(IMPACT))
+
+
 def moment(value: datetime | None) -> str | None:
     return None if value is None else iso(value)
 
@@ -109,7 +113,7 @@ def order_json(order: Order, steps: Iterable[Step]) -> dict[str, Any]:
         "minAmountOut": amount(order.token_out, order.min_amount_out),
         "fee": amount(order.fee_token, order.fee),
         "feeToken": order.fee_token or None,
-        "priceImpact": None if order.price_impact is None else plain(order.price_impact),
+        "priceImpact": impact(order.price_impact),
         "realizedSlippage": realized_slippage(order),
         "txHash": order.tx_hash or None,
         "failure": failure_json(order),
@@ -170,7 +174,7 @@ def quote_json(quote: Quote, route: Route) -> dict[str, Any]:
         "minAmountOut": tokens.format_amount(token_out, quote.min_amount_out),
         "effectivePrice": plain(PRICE.plus(quote.effective_price)),
         "midPrice": plain(PRICE.plus(quote.mid_price)),
-        "priceImpact": plain(quote.price_impact.quantize(IMPACT)),
+        "priceImpact": impact(quote.price_impact),
         "fee": tokens.format_amount(quote.fee_token, quote.fee),
         "feeToken": quote.fee_token.symbol,
         "blockHeight": quote.block_height,

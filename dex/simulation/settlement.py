@@ -76,13 +76,16 @@ class Settlement:
 
     def _fill(self, signature: str, leg: int, swap: SwapInstruction, height: int) -> int:
         program = self.programs[swap.program_id]
-        pool = pool_at(self.market, program, _token(swap.mint_in), _token(swap.mint_out), height)
+        token_out = _token(swap.mint_out)
+        pool = pool_at(self.market, program, _token(swap.mint_in), token_out, height)
         drift = draw_between(-DRIFT, DRIFT, self.seed, "drift", signature, leg)
         amount_out = undrained(pool.drifted(drift), swap.amount_in, program.venue).amount_out
         minimum = max(1, swap.min_amount_out)  # it was quoted: nothing means that the price moved
         if amount_out < minimum:
+            got, wanted = (tokens.format_amount(token_out, n) for n in (amount_out, minimum))
             raise SlippageExceeded(
-                "SLIPPAGE_EXCEEDED", f"{amount_out} is below the minimum {minimum}"
+                "SLIPPAGE_EXCEEDED",
+                f"{program.venue} would return {got} {token_out.symbol}, {wanted} are the minimum",
             )
         return amount_out
 

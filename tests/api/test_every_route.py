@@ -62,6 +62,9 @@ def test_both_documents_describe_it(client: Client, taken: str, route: str) -> N
     events = conforms(client.get(f"/api/orders/{taken}/events"), "get", path)["results"]
 
     assert order["venue"] == route
+    if "+" not in route:
+        [quote] = [quote for quote in order["quotes"] if quote["venue"] == route]
+        assert order["priceImpact"] == quote["priceImpact"]
     assert [heard(event)["data"].get("venue") for event in events][2:] == [route] * 3
 
 

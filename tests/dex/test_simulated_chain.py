@@ -320,7 +320,8 @@ def test_what_the_price_has_left_nothing_of_is_quoted_again(
 
     state = exchange.send(swap)
 
-    assert (state.error_code, state.error) == ("SLIPPAGE_EXCEEDED", "0 is below the minimum 1")
+    sentence = f"{swap.venue} would return 0 USDC, 0.000001 are the minimum"
+    assert (state.error_code, state.error) == ("SLIPPAGE_EXCEEDED", sentence)
 
 
 def test_a_swap_that_this_release_cannot_read_is_no_other_ones_error(
