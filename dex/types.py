@@ -165,6 +165,11 @@ class SwapState:
     error_code: str = ""
     error: str = ""
 
+    def __post_init__(self) -> None:
+        """ValueError for a dead one without a code: whether to try again hangs on it."""
+        if self.status in {SwapStatus.FAILED, SwapStatus.EXPIRED} and not self.error_code:
+            raise ValueError(f"a swap that is {self.status} needs an error_code")
+
     @property
     def is_final(self) -> bool:
         return self.status not in {SwapStatus.UNKNOWN, SwapStatus.PENDING}

@@ -26,8 +26,8 @@ class Status(models.TextChoices):
     SUBMITTED = "submitted", "submitted"  # signature stored; the chain decides
     CONFIRMED = "confirmed", "confirmed"  # landed; final
     FAILED = "failed", "failed"  # no attempt left or none can succeed; final
-    CANCELLED = "cancelled", "cancelled"  # withdrawn by its owner before a start; final
-    EXPIRED = "expired", "expired"  # its deadline passed before a start; final
+    CANCELLED = "cancelled", "cancelled"  # withdrawn by its owner while it waited; final
+    EXPIRED = "expired", "expired"  # its deadline passed while it waited; final
 
 
 # The only legal moves. The database refuses any other: orders_legal_move in sql/status.sql.
@@ -49,9 +49,9 @@ TERMINAL = (Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 NOT_CONFIRMED = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
 
-def listed(statuses: Iterable[Status]) -> str:
-    """As SQL has them between parentheses."""
-    return ", ".join(f"'{status.value}'" for status in statuses)
+def listed(names: Iterable[str]) -> str:
+    """Statuses or venues, as SQL has them between parentheses."""
+    return ", ".join(f"'{name!s}'" for name in names)
 
 
 class FailureCode(models.TextChoices):

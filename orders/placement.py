@@ -141,7 +141,9 @@ async def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
     except psycopg.DatabaseError as error:
         if isinstance(error, psycopg.OperationalError) and not isinstance(error, LockNotAvailable):
             raise
-        log.warning("placement.one_by_one", orders=len(requests), error=str(error).strip())
+        fault = isinstance(error, psycopg.ProgrammingError)  # of this release: no COMMIT is shared
+        say = log.error if fault else log.warning
+        say("placement.one_by_one", orders=len(requests), error=str(error).strip())
         return [None] * len(requests)
     made = {row["id"][SUFFIX:]: row for row in stored}
     placed = [

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dex.venues.registry import SIMULATED
 from orders.models import IN_EXECUTION, TERMINAL, TRANSITIONS, listed
 from orders.partitions import KEPT_FROM
 
@@ -82,6 +83,7 @@ SELECT o.id AS order_id,
               coalesce(state, 'unknown')) AS what
 FROM orders_order o LEFT JOIN ledger l ON signature = tx_hash AND order_id = o.id
 WHERE o.status = 'confirmed' AND state IS DISTINCT FROM 'landed'
+  AND string_to_array(o.venue, '+') <@ ARRAY[{listed(SIMULATED)}]
 UNION ALL
 SELECT order_id, concat(left(signature, 16), ' landed ',
                         round(extract(epoch FROM clock_timestamp() - settles_at)), ' s ago, ',

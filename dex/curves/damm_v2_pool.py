@@ -15,9 +15,7 @@ from dex.curves.integers import ceil_div
 FEE_DENOMINATOR = 1_000_000_000
 MAX_FEE_NUMERATOR = {0: 500_000_000, 1: 990_000_000}
 
-BOTH_TOKENS = 0
-ONLY_B = 1
-COMPOUNDING = 2
+BOTH_TOKENS, COMPOUNDING = 0, 2  # 1 is: only of token B
 
 
 class Fees(TypedDict):

@@ -12,6 +12,7 @@ from django.test import Client
 
 from dex import tokens
 from orders import database, execution
+from orders.placement import OrderRequest
 from tests.api.asgi import ASGIClient
 from tests.api.http import bearer, execute, order_body, placed, pointers, problem, stored_orders
 from tests.stacks import wait_until
@@ -56,18 +57,25 @@ def test_a_bad_header_is_refused(client: Client, key: str) -> None:
     assert stored_orders() == []
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"amount": "1.500000001"},
-        {"tokenIn": "RAY"},
-        {"tokenOut": "USDT"},
-        {"slippage": "0.02"},
-        {"deadline": "2099-01-01T00:00:00Z"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_the_same_id_for_another_order_is_refused(client: Client, changes: dict[str, Any]) -> None:
+# By the parameter that each changes; there is one order type.
+ANOTHER: dict[str, dict[str, Any]] = {
+    "amount_in": {"amount": "1.500000001"},
+    "token_in": {"tokenIn": "RAY"},
+    "token_out": {"tokenOut": "USDT"},
+    "slippage_bps": {"slippage": "0.02"},
+    "deadline_at": {"deadline": "2099-01-01T00:00:00Z"},
+}
+
+
+def test_every_parameter_of_an_order_is_compared() -> None:
+    who = {"owner_id", "client_order_id", "request_id"}
+
+    assert ANOTHER.keys() | who | {"order_type"} == set(OrderRequest._fields)
+
+
+@pytest.mark.parametrize("parameter", ANOTHER)
+def test_the_same_id_for_another_order_is_refused(client: Client, parameter: str) -> None:
+    changes = ANOTHER[parameter]
     first = placed(client, order_body(clientOrderId="once"))
 
     response = execute(client, order_body(clientOrderId="once", **changes))

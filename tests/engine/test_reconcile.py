@@ -303,6 +303,17 @@ def test_what_breaks_one_promise_is_found_under_its_name_alone(
     assert what in example
 
 
+def test_what_a_live_venue_has_filled_is_not_looked_for_in_the_simulated_chain(
+    healthy: Ids, db: Connection
+) -> None:
+    db.execute("DELETE FROM chain.transaction WHERE order_id = %(confirmed)s", healthy)
+    assert list(broken(db)) == ["landed-is-confirmed"]
+
+    db.execute(order("confirmed", "venue = 'raydium_api'"), healthy)
+
+    assert broken(db) == {}
+
+
 def test_each_promise_is_seen_broken() -> None:
     limits = {"starts-a-minute", "in-execution-at-once"}  # in tests of their own below
 

@@ -131,8 +131,8 @@ function Result({ order }) {
       ${status === "failed" && html`
         <p class="error" data-failure=${order.failure.code}><b>${order.failure.code}</b> ${order.failure.message}</p>
         <p class="muted">${order.attempt > 1 ? `${order.attempt} attempts were made. ` : ""}Nothing was swapped.</p>`}
-      ${status === "cancelled" && html`<p>Withdrawn before it started. Nothing was swapped.</p>`}
-      ${status === "expired" && html`<p>Its deadline passed before it started. Nothing was swapped.</p>`}
+      ${status === "cancelled" && html`<p>Withdrawn while it waited. Nothing was swapped.</p>`}
+      ${status === "expired" && html`<p>Its deadline passed while it waited. Nothing was swapped.</p>`}
     <//>`;
 }
 

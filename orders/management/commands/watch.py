@@ -129,7 +129,7 @@ def news(event: Event) -> str:
         case "pending" if "error" in data:
             error = data["error"]
             text = f"{error['code']}: {error['message']}; again at {data['retryAt'][11:]}"
-        case "pending":
+        case "pending" if "amount" in data:
             text = f"{data['amount']} {data['tokenIn']} for {data['tokenOut']}"
         case "routing" if event["previousStatus"] != "pending":
             text = "taken over by another worker"
