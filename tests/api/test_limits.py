@@ -262,3 +262,15 @@ def test_a_failed_sign_in_is_logged_without_what_was_typed(
 
     (line,) = [line for line in lines if line["event"] == "sign_in.failed"]
     assert line == {"event": "sign_in.failed", "log_level": "warning", "address": "127.0.0.1"}
+
+
+async def test_cancels_on_a_socket_count(connect: Connect, alice: User) -> None:
+    one = await connect(Authorization=bearer(alice))
+    await one.hello()
+
+    for _ in range(2):
+        await one.send(type="order.cancel", orderId="ord_0000000000000_aaaaaaaaaa")
+        await refusal(one, 404, "NOT_FOUND")
+    await one.send(type="order.cancel", orderId="ord_0000000000000_aaaaaaaaaa")
+
+    await refusal(one, 429, "TOO_MANY_REQUESTS")

@@ -800,3 +800,21 @@ async def test_an_order_that_takes_too_long_does_not_hold_up_the_goodbye(
     assert (await socket.receive())["type"] == "server.shutdown"
     assert await socket.close_code() == 1001
     go_on.set()
+
+
+async def test_an_order_that_is_followed_by_itself_and_with_all_is_heard_once(
+    hers: Socket, alice: User
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    order_id = await place(owner_id=alice.pk)
+    await hers.send(type="subscribe", orderId=order_id)
+    await acknowledged(hers, "subscribe")
+    await execute(order_id)
+    other = await place(owner_id=alice.pk)
+
+    frames = await hers.events(1)
+    while frames[-1]["orderId"] != other:
+        frames += await hers.events(1)
+
+    assert seqs([frame for frame in frames if frame["orderId"] == order_id][-4:]) == [2, 3, 4, 5]

@@ -15,6 +15,7 @@ import pytest
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.exchange import Exchange, ExchangeConfig
 from dex.simulation.blocks import BLOCK_MS
+from dex.simulation.chain import SimulatedChain
 from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
 from dex.simulation.faults import Faults
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
@@ -502,3 +503,39 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, objec
 
     with pytest.raises(ValueError, match=r"latenc|timeout|nowhere|no curve"):
         replace(sound, **changes)
+
+
+# Between the question and the grave ---------------------------------------------------------------
+
+
+def stale(monkeypatch, height):
+    """The first question finds nothing of the swap, at this height; later ones ask the ledger."""
+    ask, first = SimulatedChain._ask, [[(height, *[None] * 6)]]
+
+    async def answer(self, swaps):
+        return first.pop() if first else await ask(self, swaps)
+
+    monkeypatch.setattr(SimulatedChain, "_ask", answer)
+
+
+def test_what_was_recorded_after_the_question_is_not_buried(
+    exchange_with, request_for, ledger, monkeypatch
+) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    exchange.send(swap)
+    stale(monkeypatch, swap.last_valid_block_height + 1)
+
+    assert exchange.status(swap).status is SwapStatus.LANDED
+    assert rows(ledger) == [(swap.signature, "landed")]
+
+
+def test_in_its_last_block_a_swap_is_not_buried(
+    exchange_with, request_for, ledger, monkeypatch
+) -> None:
+    exchange = exchange_with()
+    swap = built(exchange, request_for())
+    stale(monkeypatch, swap.last_valid_block_height)
+
+    assert exchange.status(swap).status is SwapStatus.UNKNOWN
+    assert rows(ledger) == []

@@ -1,5 +1,6 @@
 """Who gets an order: limits of the fleet, order of starts, leases and fences."""
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from tests.factories import (
     place,
     step_to,
 )
+from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -475,3 +477,159 @@ def test_workers_of_the_release_before_claim_as_they_did(limits: Any) -> None:
     )
 
     assert row == {"id": order_id, "previous_status": "pending"}
+
+
+# Beside another claim, or another's lock ----------------------------------------------------------
+
+
+def wait(order_id: str, seconds: float) -> None:
+    """It is due only then."""
+    database.rows(
+        "UPDATE orders_order SET next_attempt_at = now() + make_interval(secs => %(s)s) "
+        "WHERE id = %(id)s RETURNING id",
+        {"id": order_id, "s": seconds},
+    )
+
+
+def lose(order_id: str, ago: float) -> None:
+    """A suspect whose worker has been lost for so many seconds."""
+    database.rows(
+        "UPDATE orders_order SET takeovers = 1, "
+        "lease_until = now() - make_interval(secs => %(s)s) WHERE id = %(id)s RETURNING id",
+        {"id": order_id, "s": ago},
+    )
+
+
+WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+def claimed_meanwhile(
+    other: psycopg.Connection[Any], concurrency: int, starts: int, make_due: Callable[[], None]
+) -> tuple[str, Order | None]:
+    """What another claim has taken, and what the next finds that is begun before its COMMIT."""
+    statement = "SELECT (claimed).id FROM orders_claim(ARRAY[''], %s, %s, interval '10 s')"
+    [[taken]] = other.execute(statement, [concurrency, starts])
+    make_due()
+    with ThreadPoolExecutor(1) as threads:
+        later = threads.submit(claim, "")
+        wait_until(lambda: later.done() or database.row(WAITING, {}), every=0.005)
+        other.commit()
+        return taken, later.result()
+
+
+@pytest.fixture
+def other() -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database.conninfo()) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(("concurrency", "starts"), [(1, 0), (0, 1)])
+def test_a_claim_counts_what_another_is_about_to_commit(
+    limits: Any, other: psycopg.Connection[Any], concurrency: int, starts: int
+) -> None:
+    limits(concurrency=concurrency, starts=starts)
+    first, second = sorted(place() for _ in range(2))
+    wait(first, 60)
+
+    taken = claimed_meanwhile(other, concurrency, starts, lambda: wait(first, 0))
+
+    assert taken == (second, None)
+
+
+def test_of_two_suspects_the_second_waits_for_the_claim_of_the_first(
+    limits: Any, other: psycopg.Connection[Any]
+) -> None:
+    first, second = sorted(order_in(Status.ROUTING).id for _ in range(2))
+    lose(first, -60)
+    lose(second, 0)
+
+    taken = claimed_meanwhile(other, 0, 0, lambda: lose(first, 0))
+
+    assert taken == (second, None)
+
+
+def test_an_order_that_another_has_locked_is_not_waited_for(
+    limits: Any, other: psycopg.Connection[Any]
+) -> None:
+    first, second = sorted(place() for _ in range(2))
+    other.execute("SELECT 1 FROM orders_order WHERE id = %s FOR UPDATE", [first])
+
+    with ThreadPoolExecutor(1) as threads:
+        got = threads.submit(claim, first)
+        try:
+            order = got.result(5)
+        finally:
+            other.rollback()
+
+    assert order is not None
+    assert order.id == second
+
+
+# Retries, takeovers and the limits ----------------------------------------------------------------
+
+
+def retried() -> Order:
+    """An order that is due for its next attempt."""
+    order = order_in(Status.ROUTING)
+    lifecycle.advance(order, Status.PENDING, data={}, retry_in=0)
+    return order
+
+
+def test_a_retry_and_a_fresh_order_do_not_share_a_place(limits: Any) -> None:
+    retry = retried()
+    place()
+    limits(concurrency=1)
+
+    assert claims.runnable() == [retry.id]
+    assert [row is not None for row in together(["", ""])] == [True, False]
+
+
+def test_retries_that_are_due_together_share_the_places(limits: Any) -> None:
+    for _ in range(3):
+        retried()
+    limits(concurrency=1)
+
+    assert len(claims.runnable()) == 1
+    assert [row is not None for row in together(["", ""])] == [True, False]
+
+
+def test_a_retry_whose_deadline_has_passed_is_not_started(limits: Any) -> None:
+    order = retried()
+    Order.objects.filter(id=order.id).update(deadline_at=database.now())
+
+    assert claims.runnable() == []
+    assert claim(order.id) is None
+
+
+def test_a_takeover_and_a_retry_are_no_first_start(limits: Any) -> None:
+    order = claim(place())
+    assert order is not None
+    end_lease(order.id)
+    again = claim(order.id)
+    assert again is not None
+    lifecycle.advance(again, Status.PENDING, data={}, retry_in=0)
+    retry = claim(order.id)
+
+    assert retry is not None
+    assert order.started_at == again.started_at == retry.started_at
+
+
+def test_who_was_taken_over_in_submitted_can_not_renew(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+    assert claim(order.id) is not None
+
+    with pytest.raises(ClaimLost):
+        claims.renew(order)
+
+
+def test_the_live_swap_is_that_of_the_attempt_under_way(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    lifecycle.advance(order, Status.PENDING, data={}, retry_in=0)
+    again = claim(order.id)
+    assert again is not None
+    step_to(again, Status.BUILDING)
+    step_to(again, Status.SUBMITTED)
+
+    assert Swap.objects.filter(order=order).count() == 2
+    assert claims.live_swap(again).signature == load(order.id).tx_hash

@@ -1,5 +1,6 @@
 """What makes a lost message harmless."""
 
+from collections import Counter
 from collections.abc import Iterator
 from threading import Event, Thread
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from orders import claims, database, dispatcher, lifecycle, loop, placement
 from orders.dispatcher import Dispatcher
@@ -262,3 +264,33 @@ def leaders() -> int:
 
 def standbys() -> int:
     return len(database.rows(STANDBYS, {}))
+
+
+def test_an_order_that_is_withdrawn_meanwhile_does_not_end_the_dispatcher(
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = order_in(Status.PENDING)
+    lifecycle.advance(load(stale.id), Status.CANCELLED, data={})
+    monkeypatch.setattr(claims, "overdue", lambda: [stale])
+
+    Dispatcher().tick()
+
+    assert load(stale.id).status == "cancelled"
+
+
+def test_a_leader_with_nothing_to_do_is_not_idle(
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LEADER_IDLE", "SET idle_session_timeout = '500ms'")
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 0.1)
+    one, ticks = Dispatcher(), Counter[str]()
+    monkeypatch.setattr(one, "tick", lambda: ticks.update(["tick"]))
+    with capture_logs() as lines:
+        thread = Thread(target=one.run)
+        thread.start()
+        wait_until(lambda: ticks["tick"] >= 12)
+        one.stop()
+        thread.join(5)
+
+    said = [line["event"] for line in lines]
+    assert (said.count("dispatcher.leading"), said.count("dispatcher.database_away")) == (1, 0)

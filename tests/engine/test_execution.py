@@ -1,5 +1,6 @@
 """One attempt: what is stored before what is sent, what is retried, and taking over."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 
 from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
-from dex.types import SwapStatus
+from dex.types import SwapState, SwapStatus
 from orders import claims, database, execution, lifecycle, queries
 from orders.execution import RetryLater
 from orders.models import Order, Status, Swap
@@ -345,6 +346,40 @@ def test_a_long_wait_renews_the_lease(settings: Any, monkeypatch: pytest.MonkeyP
     execute(order_id, StubExchange(pending(), pending(), landed()), monkeypatch)
 
     assert renewed == [order_id, order_id]
+
+
+def test_a_lease_is_renewed_before_it_runs_out(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ORDER_LEASE_SECONDS = 1.2
+    renewed: list[str] = []
+    monkeypatch.setattr(claims, "renew", lambda order: renewed.append(order.id))
+    monkeypatch.setattr(execution, "LOOK_UP_SECONDS", 0.1)
+    order_id, slow = place(), StubExchange(*[pending()] * 5, landed())
+    ask = slow.status
+
+    async def ask_slowly(swap: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await ask(swap)
+
+    monkeypatch.setattr(slow, "status", ask_slowly)
+
+    execute(order_id, slow, monkeypatch)
+
+    assert renewed
+
+
+def test_a_transaction_that_died_of_a_lasting_reason_is_not_retried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead = SwapState(status=SwapStatus.FAILED, error_code="INSUFFICIENT_LIQUIDITY", error="drained")
+    order_id = place()
+
+    execute(order_id, StubExchange(dead), monkeypatch)
+
+    order = load(order_id)
+    assert (order.status, order.attempt) == ("failed", 1)
+    assert order.failure_code == "INSUFFICIENT_LIQUIDITY"
 
 
 def test_a_fault_of_the_engine_fails_the_order_without_details(
