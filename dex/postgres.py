@@ -26,11 +26,16 @@ def no_answer(seconds: float) -> psycopg.OperationalError:
     return psycopg.OperationalError(f"PostgreSQL gave no answer within {seconds:g} s")
 
 
+def takes_no_writes(error: psycopg.Error) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"PostgreSQL takes no writes: {error}".strip())
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """Gives up on a server that does not answer within `answer_seconds` (None: never).
 
     The connection is closed then, and OperationalError raised: whether the statement was carried
-    out is not known.
+    out is not known. The same where the server has become a standby: the next connection may find
+    the one that takes writes.
     """
 
     answer_seconds: float | None = ANSWER_SECONDS
@@ -41,6 +46,9 @@ class BoundedConnection(psycopg.Connection[Any]):
         deadline = time.monotonic() + self.answer_seconds
         try:
             return super().wait(gen, interval, self.answer_seconds)
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            self.close()
+            raise takes_no_writes(error) from None
         except psycopg.OperationalError:
             if time.monotonic() < deadline:
                 raise  # an answer, if a bad one
@@ -62,6 +70,9 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
         deadline = time.monotonic() + ANSWER_SECONDS
         try:
             return await super().wait(gen, interval, ANSWER_SECONDS)
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            await self.close()
+            raise takes_no_writes(error) from None
         except psycopg.OperationalError:
             if time.monotonic() < deadline:
                 raise

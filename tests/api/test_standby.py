@@ -1,0 +1,75 @@
+"""PostgreSQL answers and takes no writes, as a server does that has become a standby."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django.test import Client
+
+from dex.postgres import BoundedConnection, Session
+from orders import claims, database, execution, health, lifecycle, placement
+from tests.api.http import execute, placed, problem, stored_orders
+from tests.factories import StubExchange, landed, load, no_sleep
+
+pytestmark = pytest.mark.usefixtures("no_orders")
+
+READ_ONLY = "-c default_transaction_read_only=on"
+WRITING = "DELETE FROM orders_tally WHERE false RETURNING kind"
+
+
+@pytest.fixture
+def standby() -> Iterator[Session]:
+    options = f"{database.session_options()} {READ_ONLY}"
+    session = Session(database.conninfo, **database.STATEMENTS, options=options)
+    yield session
+    session.close()
+
+
+def test_a_connection_to_one_is_given_up() -> None:
+    with BoundedConnection.connect(database.conninfo(), options=READ_ONLY) as conn:
+        with pytest.raises(psycopg.OperationalError, match="takes no writes"):
+            conn.execute(WRITING)
+
+        assert conn.closed
+
+
+async def test_so_is_a_session(standby: Session) -> None:
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError, match="takes no writes"):
+            await standby.rows(WRITING, {})
+
+
+def test_orders_are_to_be_placed_again_later(
+    client: Client, standby: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(placement, "_session", lambda: standby)
+        problem(execute(client), 503, "DATABASE_UNAVAILABLE")
+
+    assert stored_orders() == []
+    assert execute(client).status_code == 201
+
+
+@pytest.mark.parametrize("module", [lifecycle, claims])
+def test_an_order_in_execution_is_left_to_whoever_can_write(
+    client: Client, standby: Session, monkeypatch: pytest.MonkeyPatch, module: object
+) -> None:
+    monkeypatch.setattr(execution, "exchange", lambda: StubExchange(landed()))
+    order_id = placed(client)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_session", lambda: standby)
+        execution.execute_order(order_id, sleep=no_sleep)
+    assert load(order_id).completed_at is None
+
+    execution.execute_order(order_id, sleep=no_sleep)
+    assert load(order_id).status == "confirmed"
+
+
+def test_health_tells(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "REMEMBER_SECONDS", 0.0)
+    monkeypatch.setattr(database, "rows", lambda *_: [{"read_only": "on"}])
+
+    for path in ("/health", "/health/ready"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "failed")
