@@ -21,9 +21,10 @@ ORDER = {"order_id": "ord_1", "from": "new", "to": "pending"}
 
 # Runs each program in a fork of a process that has imported what all of them need.
 PROCESSES = """
-import json, os, sys
+import gc, json, os, sys
 import logging, structlog
 from orderengine.logs import configure, logging_config
+gc.freeze()  # or the end of each fork would look at all that
 for line in iter(sys.stdin.readline, ""):
     program, *outputs = json.loads(line)
     if not (pid := os.fork()):
