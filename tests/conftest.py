@@ -1,8 +1,6 @@
 """Fixtures that every test may use."""
 
-import os
 import secrets
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,13 +10,12 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from dex.exchange import Exchange, open_exchange
 from dex.simulation.faults import Faults
-from orderengine.management.commands.up import MANAGE
 from orders import database, execution, intake, measures
-from tests.stacks import ROOT
 
 TABLES = (
     "orders_orderevent",
@@ -35,9 +32,10 @@ TABLES = (
 def create_database(template: str = "template1") -> str:
     """The URL of a new database on the test server, empty unless it copies another."""
     name = f"scratch_{secrets.token_hex(4)}"
-    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as conn:
+    url = urlsplit(settings.DATABASE_URL)
+    with psycopg.connect(url._replace(path="/postgres").geturl(), autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return urlsplit(settings.DATABASE_URL)._replace(path=f"/{name}").geturl()
+    return url._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture(scope="session")
@@ -47,19 +45,18 @@ def database_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated() -> str:
-    """The name of a database with all tables, for others to copy."""
-    url = create_database()
-    environ = {**os.environ, "DATABASE_URL": url}
-    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], cwd=ROOT, env=environ, check=True)
-    return urlsplit(url).path[1:]
+def migrated(django_db_blocker: DjangoDbBlocker) -> str:
+    """The name of a database with all tables, for others to copy: nobody is connected to it."""
+    with django_db_blocker.unblock():
+        call_command("migrate", verbosity=0)
+        connection.close()
+        connection.close_pool()  # it would stay connected
+    return urlsplit(create_database(connection.settings_dict["NAME"])).path[1:]
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+def django_db_setup(migrated: str) -> Iterator[None]:
     """The tables, in the database of this run's own server (tests/servers.py)."""
-    with django_db_blocker.unblock():
-        call_command("migrate", verbosity=0)
     yield
     database.pool().close()
 

@@ -1,8 +1,10 @@
 """A pytest plugin: real PostgreSQL and Redis, up before Django reads its settings."""
 
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,6 +30,8 @@ ENVIRONMENT = {
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if early_config.known_args_namespace.numprocesses and "PYTEST_XDIST_WORKER" not in os.environ:
         return  # each of xdist's workers has servers of its own
+    # Else each of xdist's workers rewrites every assert in every run.
+    sys.dont_write_bytecode = False
     os.environ.update(ENVIRONMENT)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)  # children are told by it
@@ -40,6 +44,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     os.environ.update(stack.env)
     os.environ["DATA_DIR"] = str(stack.data_dir)
     early_config.stash[SERVERS] = stack
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: thousands of tests, Django. No collection looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -10,6 +10,8 @@ import redis
 from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dex.venues.registry import SIMULATED
 from orderengine import celery
@@ -182,7 +184,7 @@ def test_the_sockets_of_all_processes_are_counted(client: Client) -> None:
 def test_statistics_are_answered_while_redis_is_away(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = redis.Redis(host="127.0.0.1", port=1)
+    nowhere = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 1))  # as client()'s
     monkeypatch.setattr(presence, "client", lambda: nowhere)
 
     response = client.get("/api/orders/stats")

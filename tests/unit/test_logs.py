@@ -5,38 +5,72 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from orderengine import logs
 from orderengine.logs import AfterTurn
 
 ROOT = Path(__file__).parents[2]
-
+Configured = Callable[..., list[str]]
 
 ORDER = {"order_id": "ord_1", "from": "new", "to": "pending"}
 
 
-def configured(program: str, *, level: str = "INFO", as_json: bool = True) -> list[str]:
-    """The lines that a process with this configuration writes, all of them to stderr."""
-    head = f"""
+# Runs each program in a fork of a process that has imported what all of them need.
+PROCESSES = """
+import gc, json, os, sys
 import logging, structlog
 from orderengine.logs import configure, logging_config
+gc.freeze()  # or the end of each fork would look at all that
+for line in iter(sys.stdin.readline, ""):
+    program, *outputs = json.loads(line)
+    if not (pid := os.fork()):
+        for descriptor, output in enumerate(outputs, 1):
+            os.dup2(os.open(output, os.O_WRONLY), descriptor)
+        exec(program)
+        break  # and ends as any process does
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROCESSES],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def configured(processes: subprocess.Popen[str], tmp_path: Path) -> Configured:
+    """The lines that a process with this configuration writes, all of them to stderr."""
+
+    def lines(program: str, *, level: str = "INFO", as_json: bool = True) -> list[str]:
+        head = f"""
 configure(logging_config(level={level!r}, json={as_json}))
 log = structlog.get_logger("orders.lifecycle")
 library = logging.getLogger("any.library")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", head + program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == ""
-    return done.stderr.splitlines()
+        stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
+        for output in (stdout, stderr):
+            output.touch()
+        asked = json.dumps([head + program, str(stdout), str(stderr)])
+        print(asked, file=processes.stdin, flush=True)
+        assert processes.stdout.readline() == "0\n", stderr.read_text()
+        assert stdout.read_text() == ""
+        return stderr.read_text().splitlines()
+
+    return lines
 
 
-def test_in_production_a_line_is_one_json_object() -> None:
+def test_in_production_a_line_is_one_json_object(configured: Configured) -> None:
     (line,) = configured(f"log.info('order.moved', **{ORDER})")
 
     record = json.loads(line)
@@ -45,7 +79,7 @@ def test_in_production_a_line_is_one_json_object() -> None:
     assert record["timestamp"].endswith("Z")
 
 
-def test_a_library_s_record_looks_the_same() -> None:
+def test_a_library_s_record_looks_the_same(configured: Configured) -> None:
     (line,) = configured("library.warning('%s of %s', 1, 2)")
 
     record = json.loads(line)
@@ -53,7 +87,7 @@ def test_a_library_s_record_looks_the_same() -> None:
     assert record["logger"] == "any.library"
 
 
-def test_every_line_of_a_request_has_its_id() -> None:
+def test_every_line_of_a_request_has_its_id(configured: Configured) -> None:
     lines = configured("""
 with structlog.contextvars.bound_contextvars(request_id="req_1"):
     log.info("one")
@@ -75,7 +109,7 @@ except ValueError:
 """
 
 
-def test_in_production_an_exception_stays_on_its_line() -> None:
+def test_in_production_an_exception_stays_on_its_line(configured: Configured) -> None:
     lines = configured(FAULT)
 
     assert [json.loads(line)["event"] for line in lines] == ["request.bug", "lost"]
@@ -84,7 +118,7 @@ def test_in_production_an_exception_stays_on_its_line() -> None:
         assert "a value" not in line
 
 
-def test_in_a_terminal_an_exception_is_below_its_line() -> None:
+def test_in_a_terminal_an_exception_is_below_its_line(configured: Configured) -> None:
     lines = configured(FAULT, as_json=False)
 
     assert "[error   ] request.bug" in lines[0]
@@ -93,14 +127,14 @@ def test_in_a_terminal_an_exception_is_below_its_line() -> None:
     assert not [line for line in lines if "a value" in line]
 
 
-def test_in_a_terminal_a_line_is_readable() -> None:
+def test_in_a_terminal_a_line_is_readable(configured: Configured) -> None:
     (line,) = configured(f"log.info('order.moved', why='so it is', **{ORDER})", as_json=False)
 
     told = "[info    ] order.moved    [orders.lifecycle]"
     assert line.endswith(f"Z {told} why='so it is' order_id=ord_1 from=new to=pending")
 
 
-def test_in_a_terminal_it_is_plain_where_a_value_ends() -> None:
+def test_in_a_terminal_it_is_plain_where_a_value_ends(configured: Configured) -> None:
     values = ["a=b", 'a"b', "a\tb", "a\rb", "\x1b[31m"]
 
     lines = configured(f"for value in {values}: log.info('said', value=value)", as_json=False)
@@ -108,7 +142,7 @@ def test_in_a_terminal_it_is_plain_where_a_value_ends() -> None:
     assert [line.partition("value=")[2] for line in lines] == [repr(value) for value in values]
 
 
-def test_a_line_that_cannot_be_written_breaks_nothing_off() -> None:
+def test_a_line_that_cannot_be_written_breaks_nothing_off(configured: Configured) -> None:
     lines = configured("""
 import sys
 stderr, sys.stderr = sys.stderr, open("/dev/full", "w", buffering=1)
@@ -120,7 +154,9 @@ log.info("said")
     assert [json.loads(line)["event"] for line in lines] == ["said"]
 
 
-def test_on_a_loop_the_lines_of_one_turn_are_one_write_and_a_warning_is_written_at_once() -> None:
+def test_on_a_loop_the_lines_of_one_turn_are_one_write_and_a_warning_is_written_at_once(
+    configured: Configured,
+) -> None:
     *lines, counts = configured("""
 import asyncio, sys, types
 stderr, writes, counts = sys.stderr, [], []
@@ -199,7 +235,7 @@ def test_a_lost_connection_is_told_without_its_stack() -> None:
     assert record.exc_info is None
 
 
-def test_a_foreign_host_is_no_error_of_ours() -> None:
+def test_a_foreign_host_is_no_error_of_ours(configured: Configured) -> None:
     lines = configured("""
 import logging
 logging.getLogger("django.security.DisallowedHost").error("Invalid HTTP_HOST header: 'evil'.",
@@ -226,7 +262,7 @@ def test_a_refusal_is_the_client_s_to_read_and_not_logged() -> None:
     assert logs.Bugs().filter(record_of(logging.ERROR, ZeroDivisionError("500")))
 
 
-def test_what_is_below_its_level_is_not_said() -> None:
+def test_what_is_below_its_level_is_not_said(configured: Configured) -> None:
     lines = configured("""
 log.debug("not.said")
 log.info("order.moved", order_id="ord_1")
@@ -238,7 +274,7 @@ logging.getLogger("psycopg.pool").warning("not said")
     assert [json.loads(line)["event"] for line in lines] == ["order.moved", "watch out"]
 
 
-def test_a_handshake_is_not_logged_at_debug_either() -> None:
+def test_a_handshake_is_not_logged_at_debug_either(configured: Configured) -> None:
     """The library writes each header of it: `manage.py watch` sends its key in one."""
     lines = configured(
         """

@@ -148,7 +148,7 @@ def test_a_stack_is_told_what_the_user_has_set_and_nothing_else(
         raise EmbeddedError("not here")
 
     monkeypatch.setattr(up, "Stack", no_stack)
-    with pytest.raises(EmbeddedError):
+    with mock.patch.dict(os.environ), pytest.raises(EmbeddedError):
         up.run_stack(1, 0)
 
     assert told == [{"DEX_SEED": "7"}]
