@@ -1,6 +1,7 @@
 """PostgreSQL connections on which nobody waits for ever."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -18,8 +19,13 @@ ANSWER_SECONDS = 2.5
 PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan"
 
 # After a migration PostgreSQL refuses to carry out what was prepared before: it would answer with
-# other columns. With this psycopg forgets what it has prepared on the connection.
-FORGET = "DEALLOCATE ALL"
+# other columns. With this psycopg forgets what it has prepared on the connection; it looks at the
+# answer of a statement that it has not seen before only, so each is another one.
+_forgotten = itertools.count()
+
+
+def forget() -> bytes:
+    return b"DEALLOCATE ALL -- %d" % next(_forgotten)
 
 
 def no_answer(seconds: float) -> psycopg.OperationalError:
@@ -105,7 +111,7 @@ class Session:
         try:
             cursor = await conn.execute(sql, params)
         except psycopg.NotSupportedError:  # it did nothing
-            await conn.execute(FORGET, prepare=False)
+            await conn.execute(forget(), prepare=False)
             cursor = await conn.execute(sql, params)
         return await cursor.fetchall()
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from dex.postgres import FORGET, PLANNED_ONCE, BoundedConnection, Session
+from dex.postgres import PLANNED_ONCE, BoundedConnection, Session, forget
 from orders.once import once
 
 Row = dict[str, Any]
@@ -97,7 +97,7 @@ def run(conn: BoundedConnection, sql: str, params: dict[str, Any]) -> list[Row]:
     try:
         return conn.execute(sql, params).fetchall()
     except psycopg.NotSupportedError:  # it did nothing
-        conn.execute(FORGET, prepare=False)
+        conn.execute(forget(), prepare=False)
         return conn.execute(sql, params).fetchall()
 
 
