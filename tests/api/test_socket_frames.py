@@ -353,6 +353,27 @@ async def test_subscribing_to_an_order_that_is_not_there_is_refused(socket: Sock
     assert await socket.until_pong() == []
 
 
+async def test_a_subscription_whose_events_could_not_be_read_is_none(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id, other = await place(), await place()
+
+    def away(*_: Any) -> None:
+        raise psycopg.OperationalError("away")
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr(queries, "events_after", away)
+        await socket.send(type="subscribe", orderId=order_id)
+        await acknowledged(socket, "subscribe")
+        await refusal(socket, 503)
+    await execute(order_id)
+
+    await socket.send(type="subscribe", orderId=other)
+    await acknowledged(socket, "subscribe")
+    assert {frame["orderId"] for frame in await socket.events(1)} == {other}
+    assert await socket.until_pong() == []
+
+
 async def test_finished_orders_do_not_use_up_the_socket(
     socket: Socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

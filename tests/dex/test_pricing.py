@@ -1,13 +1,14 @@
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
 from dex import pricing
 from dex.errors import OrderRejected
 from dex.pools import constant_product
-from dex.pools.base import Depth, MakePool
+from dex.pools.base import CurveSwap, Depth, MakePool
 from dex.tokens import BONK, SOL, USDC
 from dex.types import Quote, SwapRequest
 
@@ -81,10 +82,23 @@ def test_fees_in_one_token_are_added_and_in_two_are_worth_the_output() -> None:
     assert pricing.combined_fee((in_sol, in_usdc), REQUEST) == (450_000 + in_usdc.fee, USDC)
 
 
+def test_a_fee_on_the_output_is_a_part_of_what_the_curve_gave() -> None:
+    in_usdc = replace(quote(constant_product.damm_v2), amount_out=900, fee=100)
+
+    assert pricing.fee_fraction(in_usdc, SOL) == Fraction(1, 10)
+
+
 def test_what_returns_nothing_or_drains_the_pool_is_refused() -> None:
     for amount_in in (1, 10**16):
         with pytest.raises(OrderRejected, match="INSUFFICIENT_LIQUIDITY: one"):
             quote(constant_product.cpmm, amount_in)
+
+
+def test_a_pool_may_give_99_percent_of_what_it_has() -> None:
+    swap = CurveSwap(amount_in=1, net_in=1, gross_out=99, amount_out=99, fee=0, fee_on_input=True)
+    pool = SimpleNamespace(reserve_out=100, swap=lambda amount_in: swap)
+
+    assert pricing.swap_on(pool, 1, "one") == swap
 
 
 def test_prices_are_in_whole_tokens() -> None:

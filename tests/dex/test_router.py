@@ -185,6 +185,12 @@ async def test_a_venue_that_refuses_leaves_the_only_one() -> None:
     assert route.failures[0].code == "NO_ROUTE"
 
 
+async def test_of_two_that_have_no_quote_the_late_one_is_the_reason() -> None:
+    route = await routed(raydium=UNAVAILABLE, orca=NO_ROUTE, meteora=meteora)
+
+    assert route.reason is Reason.OTHER_TIMED_OUT
+
+
 @pytest.mark.parametrize(
     ("first", "second", "error", "code"),
     [

@@ -157,6 +157,14 @@ def test_auto_never_splits_for_less_than_5_basis_points() -> None:
         assert len(taken.legs) == 1 or gained_bps(taken) >= 5
 
 
+def test_auto_splits_for_5_basis_points() -> None:
+    worth_it = next(
+        sol for sol in range(100, 500) if gained_bps(route(sol, 350, Strategy.SPLIT)) == 5
+    )
+
+    assert len(route(worth_it, 350).legs) == 2
+
+
 def test_a_quote_without_its_pool_is_never_divided() -> None:
     request, found = quotes(1_000, 0)
     blind = (found[0], replace(found[1], pool=None))

@@ -280,6 +280,19 @@ def test_no_more_first_starts_than_the_limit_in_any_minute(limits: Any) -> None:
     assert claim(order_ids[3]) is not None
 
 
+def test_a_start_counts_until_its_minute_is_over(limits: Any) -> None:
+    started, _ = claim(place()), place()
+
+    with psycopg.connect(database.conninfo()) as conn:
+        # In one message: on a busy machine the 0.1 s may pass between two.
+        answers = conn.execute(
+            "UPDATE orders_order SET started_at = clock_timestamp() - interval '59.91 s' "
+            f"WHERE id = '{started.id}'; SELECT count(*) FROM orders_runnable(0, 1, 9)"
+        )
+        answers.nextset()
+        assert answers.fetchone() == (0,)
+
+
 def test_a_retry_needs_a_place_but_no_start(limits: Any) -> None:
     retried = order_in(Status.ROUTING)
     lifecycle.advance(retried, Status.PENDING, data={}, retry_in=0)

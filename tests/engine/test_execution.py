@@ -562,6 +562,15 @@ def test_what_does_not_end_in_time_is_handed_over_when_the_worker_stops(
     assert (order.status, order.fence) == (Status.SUBMITTED, 2)
 
 
+def test_an_order_that_is_handed_over_wakes_the_dispatcher() -> None:
+    order = order_in(Status.BUILDING)
+
+    with listening() as room:
+        claims.release(order)
+
+        assert rung(room)
+
+
 def test_after_a_failure_of_the_database_the_order_is_handed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
