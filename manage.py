@@ -8,7 +8,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db.utils import OperationalError, ProgrammingError
-from psycopg.errors import UndefinedTable
+from psycopg.errors import LockNotAvailable, UndefinedTable
 
 
 def main() -> None:
@@ -22,6 +22,11 @@ def main() -> None:
             raise
         sys.exit(f"PostgreSQL: {first_line(error)}: make the tables with `manage.py migrate`")
     except (OperationalError, psycopg.OperationalError) as error:
+        if isinstance(error.__cause__ or error, LockNotAvailable):
+            sys.exit(
+                f"PostgreSQL: {first_line(error)}: another session keeps a table (pg_stat_activity "
+                "has it); repeat the command when it has ended"
+            )
         sys.exit(
             f"PostgreSQL: {first_line(error)}: start the stack with `make up`, set DATA_DIR to "
             "that of a running one, or set DATABASE_URL"
@@ -33,4 +38,7 @@ def first_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # while it still loads what it needs
+        sys.exit(130)

@@ -3,6 +3,7 @@
 A Django cursor in a Celery task opens a PostgreSQL backend per task, and cannot prepare.
 """
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +13,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from dex.postgres import PLANNED_ONCE, BoundedConnection, Session, forget
+from dex.postgres import ANSWER_SECONDS, PLANNED_ONCE, BoundedConnection, Session, forget
 from orders.once import once
 
 Row = dict[str, Any]
+LEAST_SECONDS = 0.4  # for a statement whose connection came late
 
 
 def conninfo() -> str:
@@ -82,9 +84,13 @@ def session_options() -> str:
 def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     """Run one statement in a transaction of its own; committed when this returns.
 
-    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
+    Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS; the
+    time that passed until a connection was free counts.
     """
+    asked = time.monotonic()
     with pool().connection() as conn:
+        waited = time.monotonic() - asked
+        conn.answer_seconds = max(ANSWER_SECONDS - waited, LEAST_SECONDS)
         try:
             return run(conn, sql, params)
         except psycopg.OperationalError:

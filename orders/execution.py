@@ -51,6 +51,8 @@ NO_ROUTE_YET = {
 }
 
 
+# Of the database, not of the order: another worker, or another release, may go on with it.
+BROKEN = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError)
 UNDECIDED = SwapState(status=SwapStatus.PENDING)
 
 
@@ -86,7 +88,7 @@ async def run_in_turn(hinted: str, may_go_on: Callable[[], bool], sleep: Sleep) 
         order = await claims.claim(hinted)
         while order is not None:
             order = await run(order, hinted, may_go_on, sleep)
-    except psycopg.OperationalError as reason:
+    except BROKEN as reason:
         log.warning("claim.failed", order_id=hinted, reason=str(reason).strip())
 
 
@@ -105,7 +107,7 @@ async def run(
             if move is not None and not go_on:
                 move["rings"] = True  # the room that is made is not used here
             following = await claims.end(order, move, go_on=go_on)
-        except (HandedOver, psycopg.OperationalError) as reason:
+        except (HandedOver, *BROKEN) as reason:
             log.warning("execution.broken_off", order_id=order.id, reason=str(reason).strip())
             await hand_over(order, sleep)
             return None
@@ -118,7 +120,7 @@ async def hand_over(order: Order, sleep: Sleep) -> None:
     """Give the order up, wherever it stands; if that fails as well, its lease runs out."""
     for pause in RELEASE_PAUSES:
         await sleep(pause)
-        with suppress(psycopg.OperationalError):
+        with suppress(*BROKEN):
             await in_thread(claims.release, order)
             return
         if gone.is_set():
@@ -141,7 +143,7 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
     """Execute a claimed order; answers the move that is left to make, its end or its next attempt.
 
     None where there is nothing more to write: the order is another worker's, or its transaction
-    may still land and the next worker has to ask. Raises HandedOver, psycopg.OperationalError.
+    may still land and the next worker has to ask. Raises HandedOver, and those of BROKEN.
     """
     try:
         if order.status == Status.SUBMITTED:
@@ -155,7 +157,7 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
     except ClaimLost as lost:
         log.info("claim.lost", reason=str(lost))
         return None
-    except (HandedOver, psycopg.OperationalError):
+    except (HandedOver, *BROKEN):
         raise
     except Exception as error:
         if order.status != Status.SUBMITTED:

@@ -143,7 +143,8 @@ async def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
             raise
         fault = isinstance(error, psycopg.ProgrammingError)  # of this release: no COMMIT is shared
         say = log.error if fault else log.warning
-        say("placement.one_by_one", orders=len(requests), error=str(error).strip())
+        reason = error.diag.message_primary or str(error)
+        say("placement.one_by_one", orders=len(requests), error=reason)
         return [None] * len(requests)
     made = {row["id"][SUFFIX:]: row for row in stored}
     placed = [

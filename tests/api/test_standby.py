@@ -1,13 +1,18 @@
-"""PostgreSQL answers and takes no writes, as a server does that has become a standby."""
+"""PostgreSQL or Redis answers and takes no writes, as a server does that has become a standby."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+import redis
+from django.conf import settings
 from django.test import Client
 
 from dex.postgres import BoundedConnection, Session
 from orders import claims, database, execution, health, lifecycle, placement
+from tests.api.asgi import ASGIClient
 from tests.api.http import execute, placed, problem, stored_orders
 from tests.factories import StubExchange, landed, load, no_sleep
 
@@ -73,3 +78,34 @@ def test_health_tells(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/health", "/health/ready"):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "failed")
+
+
+def test_health_tells_of_a_redis_that_takes_no_writes(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "REMEMBER_SECONDS", 0.0)
+    monkeypatch.setattr(health, "_answers", {})
+    with redis.Redis.from_url(settings.REDIS_URL) as server:
+        server.config_set("maxmemory", 1)
+        try:
+            answer = client.get("/health/ready")
+        finally:
+            server.config_set("maxmemory", 0)
+
+    assert (answer.status_code, answer.json()["checks"]["redis"]) == (503, "failed")
+
+
+@pytest.mark.fleet
+def test_whoever_waits_for_a_table_that_is_locked_is_told_within_three_seconds() -> None:
+    def ask(number: int) -> tuple[int, float]:
+        time.sleep(number / 50)  # they come one after the other
+        asked = time.monotonic()
+        return execute(ASGIClient()).status_code, time.monotonic() - asked
+
+    with psycopg.connect(database.conninfo()) as conn, ThreadPoolExecutor(60) as threads:
+        conn.execute("LOCK TABLE orders_order IN ACCESS EXCLUSIVE MODE")
+        answers = list(threads.map(ask, range(60)))
+        conn.rollback()
+
+    assert {status for status, _ in answers} == {503}
+    assert max(took for _, took in answers) < 3.3  # the machine may be busy; it was 4.1

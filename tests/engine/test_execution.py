@@ -571,8 +571,17 @@ def test_an_order_that_is_handed_over_wakes_the_dispatcher() -> None:
         assert rung(room)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.OperationalError("the server closed the connection"),
+        psycopg.InterfaceError("the connection is closed"),
+        psycopg.errors.UndefinedFunction("of another release"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 def test_after_a_failure_of_the_database_the_order_is_handed_over(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: psycopg.Error
 ) -> None:
     order_id = place()
     pauses: list[float] = []
@@ -580,12 +589,12 @@ def test_after_a_failure_of_the_database_the_order_is_handed_over(
     release = claims.release
 
     def release_later(order: Order) -> bool:
-        if error := next(releases):
-            raise error
+        if still := next(releases):
+            raise still
         return release(order)
 
     async def away(*_: Any, **__: Any) -> None:
-        raise psycopg.OperationalError("the server closed the connection")
+        raise error
 
     monkeypatch.setattr(claims, "release", release_later)
     monkeypatch.setattr(execution, "advance_with_others", away)
