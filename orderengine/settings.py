@@ -16,7 +16,7 @@ from dex.simulation.faults import Faults
 from dex.types import Strategy
 from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment as read
-from orderengine.embedded.files import STACK_FILE, read_env
+from orderengine.files import STACK_FILE, read_env
 from orderengine.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent

@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from orderengine.embedded.files import STACK_FILE, data_dir_secrets, take_lock, write_env
 from orderengine.embedded.postgres import Postgres
 from orderengine.embedded.redis import Redis
 from orderengine.embedded.server import EmbeddedError, Server
+from orderengine.files import STACK_FILE, data_dir_secrets, take_lock, write_env
 
 __all__ = ["EmbeddedError", "Postgres", "Redis", "Server", "Stack"]
 

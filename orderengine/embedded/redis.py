@@ -8,8 +8,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from orderengine.embedded.files import write_private
 from orderengine.embedded.server import HOST, EmbeddedError, Server, wheel_folder
+from orderengine.files import write_private
 
 
 class Redis(Server):

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from orderengine.embedded.files import data_dir_secrets
+from orderengine.files import data_dir_secrets
 
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0

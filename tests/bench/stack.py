@@ -15,8 +15,8 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from orderengine.embedded.files import STACK_FILE, read_env
 from orderengine.embedded.server import die_with_parent, free_port
+from orderengine.files import STACK_FILE, read_env
 from orderengine.management.commands.up import MANAGE
 from tests.bench.load import BenchError
 from tests.bench.usage import Usage

@@ -18,7 +18,7 @@ import redis
 
 from orderengine.embedded import EmbeddedError, Postgres, Redis, Stack
 from orderengine.embedded import redis as redis_module
-from orderengine.embedded.files import read_env
+from orderengine.files import read_env
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.fleet

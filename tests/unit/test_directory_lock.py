@@ -7,11 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orderengine.embedded.files import take_lock
+from orderengine.files import take_lock
 
 HOLD = """
 import pathlib, subprocess, sys
-from orderengine.embedded.files import take_lock
+from orderengine.files import take_lock
 lock = take_lock(pathlib.Path(sys.argv[1]))
 child = subprocess.Popen(["sleep", "60"], close_fds=False)
 print(child.pid, flush=True)

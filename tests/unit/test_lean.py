@@ -39,6 +39,7 @@ def test_a_worker_loads_nothing_of_a_web_server() -> None:
     assert {"celery.worker.consumer", "dex.signer", "orders.execution"} <= found
     assert not found & {*lean.NOWHERE, *lean.NOT_IN_BACKGROUND, *lean.STAND_INS}
     assert not found & {"daphne", "channels.auth", "django.contrib.admin", "orders.views"}
+    assert not found & {"psutil", "orderengine.embedded"}
 
 
 def test_the_web_loads_nothing_of_what_is_left_out() -> None:
@@ -46,6 +47,7 @@ def test_the_web_loads_nothing_of_what_is_left_out() -> None:
 
     assert {"daphne.server", "django.contrib.admin", "orders.views"} <= found
     assert not found & {*lean.NOWHERE, *lean.STAND_INS, "orders.openapi"}
+    assert not found & {"psutil", "orderengine.embedded"}
 
 
 @pytest.mark.parametrize(("module", "name"), lean.STAND_INS.items())

@@ -23,8 +23,8 @@ from django.core.management.base import BaseCommand, CommandError
 from dex.signer import KeypairFileError, read_keypair
 from orderengine import proxy
 from orderengine.embedded import EmbeddedError, Stack
-from orderengine.embedded.files import take_lock
 from orderengine.embedded.server import HOST, free_port, port_is_free
+from orderengine.files import take_lock
 from orderengine.supervisor import Child, Supervisor, command, ending_signals
 
 MANAGE = [sys.executable, "manage.py"]
