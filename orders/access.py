@@ -14,8 +14,10 @@ from orders.keys import Caller
 def caller_of(request: Request) -> Caller:
     """Who asks, as DRF's authentication has found; by a session if not by a key."""
     user: Any = request.user
-    if isinstance(user, Caller) or user.pk is None:
-        return user if isinstance(user, Caller) else Caller(None)
+    if isinstance(user, Caller):
+        return user
+    if user.pk is None:
+        return Caller(None)
     return Caller(user.pk, session_key=request.session.session_key or "")
 
 

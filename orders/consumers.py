@@ -101,6 +101,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             task.cancel()
         if self.has_place:
             open_of[self.bucket] -= 1
+            if not open_of[self.bucket]:
+                del open_of[self.bucket]
         for order_id in list(self.following):
             self.unfollow(order_id)
         if self.following_all:

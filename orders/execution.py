@@ -26,6 +26,7 @@ from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, Move, Step, advance_with_others, failure, move_of
 from orders.models import RETRYABLE_CODES, FailureCode, Order, Status
 from orders.once import once_per_loop
+from orders.problems import DATABASE_AWAY
 from orders.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -52,7 +53,7 @@ NO_ROUTE_YET = {
 
 
 # Of the database, not of the order: another worker, or another release, may go on with it.
-BROKEN = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError)
+BROKEN = (*DATABASE_AWAY, psycopg.ProgrammingError)
 UNDECIDED = SwapState(status=SwapStatus.PENDING)
 
 

@@ -156,17 +156,16 @@ def check_key(prefix: str, digest: str) -> Caller:
 
 
 def check_still_good(caller: Caller) -> None:
-    """Of a user. Raises Problem once the key is revoked or the user may not sign in any more.
-
-    A session ends with a sign-out, and with a new password.
-    """
+    """Of a user. Raises Problem once the key is revoked, the session has ended, or the user may not
+    sign in any more."""
     values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
-    if database.row(STILL_GOOD, values) is None or not has_its_session(caller):
+    by_session = bool(caller.session_key)
+    if not (has_its_session(caller) if by_session else database.row(STILL_GOOD, values)):
         raise not_authenticated("The sign-in of this socket is no longer good.")
 
 
 def has_its_session(caller: Caller) -> bool:
-    """True where it came without one."""
+    """True where it came without one. A sign-out ends a session, and a new password does."""
     if not caller.session_key:
         return True
     request = HttpRequest()

@@ -102,12 +102,17 @@ def end_lease(order_id: str) -> None:
     )
 
 
-def make_due(order_id: str) -> None:
-    """As if the wait before the next attempt were over."""
+def make_due(order_id: str, ago: float = 0) -> None:
+    """As if it might have started so many seconds ago; a negative number is in the future."""
     database.rows(
-        "UPDATE orders_order SET next_attempt_at = now() WHERE id = %(id)s RETURNING id",
-        {"id": order_id},
+        "UPDATE orders_order SET next_attempt_at = now() - make_interval(secs => %(ago)s) "
+        "WHERE id = %(id)s RETURNING id",
+        {"id": order_id, "ago": ago},
     )
+
+
+# Sessions that wait for an advisory lock: the halt's, or that of the claim.
+WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 class StubExchange:

@@ -239,14 +239,6 @@ def test_what_a_process_has_counted_is_added_when_it_ends(monkeypatch: pytest.Mo
 # The dispatcher ----------------------------------------------------------------------------------
 
 
-def wait_since(order_id: str, seconds: float) -> None:
-    database.rows(
-        "UPDATE orders_order SET next_attempt_at = now() - make_interval(secs => %(ago)s) "
-        "WHERE id = %(id)s RETURNING id",
-        {"id": order_id, "ago": seconds},
-    )
-
-
 def started_ago(order_id: str, seconds: float) -> None:
     database.rows(
         "UPDATE orders_order SET started_at = now() - make_interval(secs => %(ago)s) "
@@ -256,7 +248,7 @@ def started_ago(order_id: str, seconds: float) -> None:
 
 
 def test_an_order_that_could_start_and_does_not_is_late(scrape: Any, limits: Any) -> None:
-    wait_since(factories.place(), 20)
+    factories.make_due(factories.place(), 20)
 
     assert scrape()("dispatch_lag_seconds") == pytest.approx(20, abs=2)
 
@@ -264,7 +256,7 @@ def test_an_order_that_could_start_and_does_not_is_late(scrape: Any, limits: Any
 def test_an_order_that_waits_for_a_place_is_not_late(scrape: Any, limits: Any) -> None:
     limits.QUEUE_CONCURRENCY = 1
     factories.order_in(Status.ROUTING)
-    wait_since(factories.place(), 20)
+    factories.make_due(factories.place(), 20)
 
     assert scrape()("dispatch_lag_seconds") == 0
 
@@ -272,13 +264,13 @@ def test_an_order_that_waits_for_a_place_is_not_late(scrape: Any, limits: Any) -
 def test_an_order_is_late_from_when_the_minute_had_a_start_left(scrape: Any, limits: Any) -> None:
     limits.QUEUE_RATE_LIMIT = 1
     started_ago(factories.order_in(Status.CONFIRMED).id, 65)
-    wait_since(factories.place(), 50)
+    factories.make_due(factories.place(), 50)
 
     assert scrape()("dispatch_lag_seconds") == pytest.approx(5, abs=2)
 
 
 def test_while_others_start_a_long_queue_is_not_late(scrape: Any, limits: Any) -> None:
-    wait_since(factories.place(), 500)
+    factories.make_due(factories.place(), 500)
     started_ago(factories.order_in(Status.CONFIRMED, owner_id=None).id, 1)
 
     assert scrape()("dispatch_lag_seconds") < 5

@@ -115,4 +115,4 @@ def test_whoever_waits_for_a_table_that_is_locked_is_told_within_three_seconds()
     wait_until(lambda: not database.rows(PLACING, {}))  # what nobody waits for any more
 
     assert {status for status, _ in answers} == {503}
-    assert max(took for _, took in answers) < 3.3  # the machine may be busy; it was 4.1
+    assert max(took for _, took in answers) < 3.3  # 2.91 on a quiet machine; 4.1 before

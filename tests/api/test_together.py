@@ -20,13 +20,13 @@ from orderengine.api_views import APIViews
 from orders import database
 from tests.api.asgi import ASGIClient, ask, begin, scope_of
 from tests.api.http import BATCH, EXECUTE, bearer, execute, order_body, problem, stored_orders
+from tests.factories import WAITING
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 # Whoever has it alone keeps every order from being stored (migration 0010).
 HALT_LOCK = "SELECT pg_advisory_lock(hashtext('orders_halt'))"
-WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 TRANSACTIONS = "SELECT count(DISTINCT xmin::text) AS count FROM orders_order"
 
 

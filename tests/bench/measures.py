@@ -55,15 +55,8 @@ async def intake(target: Target, figures: Figures, doses: Doses) -> None:
     name = "POST, with a key" if target.key else "POST"
     post = load.request(target.base_url, EXECUTE, ORDER, target.key)
     for connections in (1, 16, 64):
-        with Used(target) as used:
-            done = await load.run(
-                target.base_url, post, connections, load.for_seconds(doses.load_seconds)
-            )
-        each = f"{name}, {connections} at once"
-        figures.add(each, done.per_second, "orders/s")
-        figures.spread(each, [1000 * took for took in done.took])
+        done = await loaded(target, figures, doses.load_seconds, post, connections, of=name)
         if connections == CLIENTS:
-            used.add(figures, name, len(done.took))
             cost = 1000 * done.client_cpu / len(done.took)
             figures.add(f"{name}: CPU of this client", cost, "ms/order")
 
@@ -84,15 +77,22 @@ async def reads(target: Target, figures: Figures, doses: Doses) -> None:
     paths = {"GET an order": f"/api/orders/{newest}", "GET orders, 50 of them": "/api/orders"}
     for (name, path), connections in product(paths.items(), (1, 16)):
         get = load.request(target.base_url, path, key=target.key)
-        with Used(target) as used:
-            done = await load.run(
-                target.base_url, get, connections, load.for_seconds(doses.load_seconds)
-            )
-        each = f"{name}, {connections} at once"
-        figures.add(each, done.per_second, "answers/s")
-        figures.spread(each, [1000 * took for took in done.took])
-        if connections == CLIENTS:
-            used.add(figures, name, len(done.took))
+        await loaded(target, figures, doses.load_seconds / 2, get, connections, of=name)
+
+
+async def loaded(
+    target: Target, figures: Figures, seconds: float, request: bytes, connections: int, *, of: str
+) -> Load:
+    """The request, again and again: the rate, what an answer took, and what it cost."""
+    with Used(target) as used:
+        more = load.for_seconds(seconds)
+        done = await load.run(target.base_url, request, connections, more)
+    each = f"{of}, {connections} at once"
+    figures.add(each, done.per_second, "answers/s")
+    figures.spread(each, [1000 * took for took in done.took])
+    if connections == CLIENTS:
+        used.add(figures, of, len(done.took))
+    return done
 
 
 async def lifecycle(target: Target, figures: Figures, orders: int) -> None:

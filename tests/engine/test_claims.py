@@ -13,6 +13,7 @@ from orders import claims, database, lifecycle, loop, queries
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
 from tests.factories import (
+    WAITING,
     claim,
     end_lease,
     load,
@@ -495,15 +496,6 @@ def test_workers_of_the_release_before_claim_as_they_did(limits: Any) -> None:
 # Beside another claim, or another's lock ----------------------------------------------------------
 
 
-def wait(order_id: str, seconds: float) -> None:
-    """It is due only then."""
-    database.rows(
-        "UPDATE orders_order SET next_attempt_at = now() + make_interval(secs => %(s)s) "
-        "WHERE id = %(id)s RETURNING id",
-        {"id": order_id, "s": seconds},
-    )
-
-
 def lose(order_id: str, ago: float) -> None:
     """A suspect whose worker has been lost for so many seconds."""
     database.rows(
@@ -513,16 +505,13 @@ def lose(order_id: str, ago: float) -> None:
     )
 
 
-WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-
-
 def claimed_meanwhile(
-    other: psycopg.Connection[Any], concurrency: int, starts: int, make_due: Callable[[], None]
+    other: psycopg.Connection[Any], concurrency: int, starts: int, meanwhile: Callable[[], None]
 ) -> tuple[str, Order | None]:
     """What another claim has taken, and what the next finds that is begun before its COMMIT."""
     statement = "SELECT (claimed).id FROM orders_claim(ARRAY[''], %s, %s, interval '10 s')"
     [[taken]] = other.execute(statement, [concurrency, starts])
-    make_due()
+    meanwhile()
     with ThreadPoolExecutor(1) as threads:
         later = threads.submit(claim, "")
         wait_until(lambda: later.done() or database.row(WAITING, {}), every=0.005)
@@ -542,9 +531,9 @@ def test_a_claim_counts_what_another_is_about_to_commit(
 ) -> None:
     limits(concurrency=concurrency, starts=starts)
     first, second = sorted(place() for _ in range(2))
-    wait(first, 60)
+    make_due(first, -60)
 
-    taken = claimed_meanwhile(other, concurrency, starts, lambda: wait(first, 0))
+    taken = claimed_meanwhile(other, concurrency, starts, lambda: make_due(first))
 
     assert taken == (second, None)
 

@@ -16,14 +16,13 @@ from psycopg.types.json import Jsonb
 from orders import database, loop, placement, trading
 from orders.models import Order
 from orders.placement import OrderRequest, Placed
-from tests.factories import load, order_request, place
+from tests.factories import WAITING, load, order_request, place
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 # Whoever has it alone keeps every order from being stored (migration 0010).
 HALT_LOCK = "SELECT pg_advisory_lock(hashtext('orders_halt'))"
-WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 @contextmanager
