@@ -42,7 +42,7 @@ test-fleet: .venv/installed ## the tests that start stacks and take their time: 
 	$(BIN)/python -m pytest -n 2 -m fleet tests $(ARGS)
 
 test-browser: .venv/installed ## the order desk and the admin in Chromium
-	$(BIN)/python -m pytest -m browser -p no:randomly tests/browser $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m browser -p no:randomly tests/browser $(ARGS)
 
 screenshots: .venv/installed ## the pictures of the README, of HOST
 	@$(BIN)/python -m tests.browser.screenshots $(HOST)
