@@ -302,6 +302,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                     await self.deliver(bell)
             except Exception as error:  # the next bell or poll finds the rows again
                 log.warning("socket.delivery_failed", order_id=bell.order_id, error=repr(error))
+                hub().ring_again(bell.group)
 
     async def deliver(self, bell: Bell) -> None:
         following = self.following.get(bell.order_id)

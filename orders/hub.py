@@ -59,6 +59,7 @@ class Group:
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     # Of the loop's clock, time.monotonic(); what was before is nobody's to hear.
     since: float = 0.0
+    rung: int = 0  # of one order: the newest seq that its inboxes were told of
 
 
 class Hub:
@@ -98,6 +99,11 @@ class Hub:
         if group := self._groups.get(name):
             group.inboxes.discard(inbox)
             self._changed.set()
+
+    def ring_again(self, name: str) -> None:
+        """At the next poll: a socket that was told could not bring it to its client."""
+        if group := self._groups.get(name):
+            group.rung = 0
 
     async def _listen(self) -> None:
         channel = await self._until_redis_answers(self._layer.new_channel)
@@ -149,7 +155,9 @@ class Hub:
         watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if of_one_order(n)]
         seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
         for order_id, seq in seqs.items():
-            self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
+            group = self._groups.get(ORDER_GROUP + order_id)
+            if group and seq > group.rung:  # else its sockets would all wake for nothing
+                self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
 
     async def _find_lost(self) -> None:
         """What of owners' orders no bell has told of: it is lost, or on its way."""
@@ -201,6 +209,7 @@ class Hub:
 
     def _ring(self, bell: Bell) -> None:
         if group := self._groups.get(bell.group):
+            group.rung = max(group.rung, bell.seq)
             for inbox in group.inboxes:
                 inbox.ring(bell)
 

@@ -13,6 +13,7 @@ from django.test import Client
 
 from dex.errors import OrderRejected
 from orders import database, events, execution, hub, lifecycle, queries
+from orders.bells import Bell
 from orders.consumers import OrderConsumer
 from orders.models import Order, Status
 from tests import factories
@@ -341,6 +342,36 @@ async def test_events_arrive_although_every_doorbell_was_lost(
 
     assert seqs(await socket.events(4, DOORBELL_LOST_SECONDS)) == [2, 3, 4, 5]
     assert await socket.close_code() == 1000
+
+
+async def test_a_poll_that_finds_nothing_new_wakes_no_socket(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls, woken = 0, []
+    newest_seqs, deliver = queries.newest_seqs, OrderConsumer.deliver
+
+    def counted(order_ids: list[str]) -> dict[str, int]:
+        nonlocal polls
+        polls += 1
+        return newest_seqs(order_ids)
+
+    async def noted(consumer: OrderConsumer, bell: Bell) -> None:
+        woken.append(bell.seq)
+        await deliver(consumer, bell)
+
+    monkeypatch.setattr(hub, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(queries, "newest_seqs", counted)
+    monkeypatch.setattr(OrderConsumer, "deliver", noted)
+    order_id = await place()
+    socket = await connect(f"?orderId={order_id}")
+    await socket.hello()
+    await socket.events(1)
+
+    async with asyncio.timeout(PATIENCE):
+        while polls < 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    assert woken == [1]  # once, for what was before it joined
 
 
 async def test_one_lost_doorbell_is_made_good_by_the_next(
