@@ -13,7 +13,7 @@ import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from orders import connecting, intake, keys, limits, presence, queries
+from orders import connecting, intake, keys, limits, lookups, presence, queries
 from orders.bells import Bell, Inbox
 from orders.events import Event, iso, order_group, owner_group
 from orders.hub import hub, in_thread
@@ -252,18 +252,18 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
         await self.spend()
-        order: Order = await in_thread(self.own_order, frame["orderId"])
+        order = await self.own_order(frame["orderId"])
         await in_thread(intake.withdraw, order)
         status = {"orderId": order.id, "status": order.status}
         await self.say(
             type="ack", action="order.cancel", requestId=frame.get("requestId"), **status
         )
 
-    def own_order(self, order_id: str) -> Order:
-        order = queries.order(order_id, self.owner_id)
-        if order is None:
+    async def own_order(self, order_id: str) -> Order:
+        found = await lookups.order(order_id, self.owner_id)
+        if found is None:
             raise no_such_order(order_id)
-        return order
+        return found.order
 
     # What the client hears ----------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     async def replay(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
         """Join first, then read: nothing can fall between the two. The caller holds `sending`."""
-        order = await in_thread(self.own_order, order_id)
+        order = await self.own_order(order_id)
         if len(self.following) >= MAX_FOLLOWED and order_id not in self.following:
             detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
             raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)

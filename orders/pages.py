@@ -23,6 +23,7 @@ from dex.venues.registry import ANY_SPLIT, VENUES, route_names
 from orders import database
 from orders.events import milliseconds
 from orders.models import Order, OrderType, Status
+from orders.queries import STEPS, Found
 
 SYMBOLS = [token.symbol for token in TOKENS]
 KINDS: dict[str, list[str]] = {
@@ -38,7 +39,10 @@ CURSOR = re.compile(r"[<>]ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 LOWEST, HIGHEST = "ord_", "ord_99999999999999"
 LAST_MS = 9_999_999_999_999  # of 13 digits
 
-PAGE = "SELECT * FROM orders_order WHERE id = ANY(ARRAY({ids})) ORDER BY id {way}"
+PAGE = f"""
+SELECT o.*, {STEPS}
+FROM orders_order o WHERE id = ANY(ARRAY({{ids}})) ORDER BY id {{way}}
+"""
 ALL = """
 SELECT id FROM orders_order WHERE {range} ORDER BY owner_id {way}, id {way} LIMIT %(count)s
 """
@@ -56,9 +60,10 @@ ORDER BY found.id {way} LIMIT %(count)s
 """
 KIND = "order_type, status, venue, token_in, token_out, "
 OF_KIND = "kind.order_type, kind.status, kind.venue, kind.token_in, kind.token_out, "
-NAMED = """
-SELECT * FROM orders_named(%(owner_id)s, %(client_order_id)s)
-WHERE id > %(above)s AND id < %(below)s{times}
+NAMED = f"""
+SELECT o.*, {STEPS}
+FROM orders_named(%(owner_id)s, %(client_order_id)s) o
+WHERE id > %(above)s AND id < %(below)s{{times}}
 """
 # To the millisecond, as the API shows it: what it showed may be asked with.
 CREATED_AT = "date_trunc('milliseconds', created_at)"
@@ -109,7 +114,7 @@ class Filter:
 class Page:
     """The orders, and the cursors of the pages beside it; None where there is none."""
 
-    orders: list[Order]
+    found: list[Found]
     next: str | None
     previous: str | None
 
@@ -117,24 +122,24 @@ class Page:
 def page(owner_id: int | None, wanted: Filter, *, limit: int, cursor: str | None = None) -> Page:
     """Raises BadCursor."""
     backwards, beyond = read_cursor(cursor)
-    found = newest(owner_id, wanted, limit + 1, backwards=backwards, beyond=beyond)
-    orders, more = found[:limit], len(found) > limit
+    rows = newest(owner_id, wanted, limit + 1, backwards=backwards, beyond=beyond)
+    found, more = rows[:limit], len(rows) > limit
     if backwards:
-        orders.reverse()
+        found.reverse()
     older, newer = (True, more) if backwards else (more, cursor is not None)
     return Page(
-        orders=orders,
-        next=write_cursor("<", orders[-1]) if orders and older else None,
-        previous=write_cursor(">", orders[0]) if orders and newer else None,
+        found=found,
+        next=write_cursor("<", found[-1].order) if found and older else None,
+        previous=write_cursor(">", found[0].order) if found and newer else None,
     )
 
 
 def newest(
     owner_id: int | None, wanted: Filter, count: int, *, backwards: bool, beyond: str | None
-) -> list[Order]:
+) -> list[Found]:
     """The `count` orders next to the one that the cursor names: above it when backwards."""
     rows = database.rows(*query(owner_id, wanted, count, backwards=backwards, beyond=beyond))
-    return list(filter(wanted.matches, map(Order.of_row, rows)))
+    return [found for found in map(Found.of_row, rows) if wanted.matches(found.order)]
 
 
 def query(

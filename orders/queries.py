@@ -1,18 +1,16 @@
 """What views and sockets read. Every read of an order names its owner."""
 
-import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
 from orders import database
+from orders.database import Row
 from orders.events import Event, iso
 from orders.models import IN_EXECUTION, Order, listed
 from orders.render import Step
-
-ORDER_ID = re.compile(r"ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 
 EVENTS = """
 SELECT order_id, %(owner_id)s::int AS owner_id, seq, status, previous_status, attempt, created_at,
@@ -22,15 +20,12 @@ FROM orders_orderevent WHERE order_id = %(order_id)s AND seq > %(after)s AND EXI
     WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s)
 ORDER BY seq
 """
-ORDER = """
-SELECT * FROM orders_order
-WHERE id = %(order_id)s AND owner_id IS NOT DISTINCT FROM %(owner_id)s
-"""
-STEPS = """
-SELECT order_id, seq, status, attempt, created_at,
-       CASE status WHEN 'building' THEN coalesce(data -> 'quotes', '[]') END AS quotes
-FROM orders_orderevent WHERE order_id = ANY(%(ids)s) ORDER BY order_id, seq
-"""
+# A column of an order `o`: its events in order, each as the fields of render.Step.
+STEPS = """(
+    SELECT json_agg(json_build_array(
+        status, attempt, floor(extract(epoch FROM created_at) * 1000)::bigint,
+        CASE status WHEN 'building' THEN coalesce(data -> 'quotes', '[]') END) ORDER BY seq)
+    FROM orders_orderevent WHERE order_id = o.id) AS steps"""
 # Orders of some owners that have moved in the last seconds: placed in them, or before and now at
 # their end, at work, or waiting for another attempt. Owner 0 is none. Each part has one index that
 # can answer it: owners compared otherwise would be another, which has all of their orders.
@@ -103,12 +98,16 @@ FROM orders_tally
 """
 
 
-def order(order_id: str, owner_id: int | None) -> Order | None:
-    """The owner's order; somebody else's does not exist."""
-    if not ORDER_ID.fullmatch(order_id):
-        return None
-    found = database.row(ORDER, {"order_id": order_id, "owner_id": owner_id})
-    return None if found is None else Order.of_row(found)
+class Found(NamedTuple):
+    """An order and its events in order, as one statement has read them."""
+
+    order: Order
+    steps: list[Step]
+
+    @classmethod
+    def of_row(cls, row: Row) -> "Found":
+        """Of an order's columns and STEPS; old events may be gone."""
+        return cls(Order.of_row(row), [Step(*step) for step in row["steps"] or ()])
 
 
 def events_after(order_id: str, owner_id: int | None, after: int) -> list[Event]:
@@ -150,14 +149,6 @@ def events_since(wanted: Mapping[str, tuple[int, float]]) -> list[Event]:
 
 def newest_seqs(order_ids: list[str]) -> dict[str, int]:
     return {row["id"]: row["seq"] for row in database.rows(SEQS, {"ids": order_ids})}
-
-
-def steps_of(orders: list[Order]) -> dict[str, list[Step]]:
-    """The events of each order, in order, as the order object needs them."""
-    found: dict[str, list[Step]] = {order.id: [] for order in orders}
-    for row in database.rows(STEPS, {"ids": list(found)}):
-        found[row.pop("order_id")].append(Step(**row))
-    return found
 
 
 def ids_called(name: str) -> list[str]:

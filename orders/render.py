@@ -1,11 +1,10 @@
 """What a client reads: orders, routes and fills as JSON. Decimals are strings, never floats."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from dex import tokens
 from dex.types import Leg, Quote, QuoteFailure, Route
@@ -23,14 +22,12 @@ STAGES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What the order object takes from an event; `quotes` are those of a `building` event."""
 
-    seq: int
     status: str
     attempt: int
-    created_at: datetime
+    at: int  # milliseconds since 1970
     quotes: list[dict[str, Any]] | None = None
 
 
@@ -82,17 +79,15 @@ def latencies(order: Order, steps: Iterable[Step]) -> dict[str, int | None]:
     found: dict[str, int | None] = dict.fromkeys(STAGES.values())
     for step, following in pairwise(step for step in steps if step.attempt == order.attempt):
         stage = STAGES[Status(step.status)]
-        spent = milliseconds(following.created_at) - milliseconds(step.created_at)
-        found[stage] = (found[stage] or 0) + spent
+        found[stage] = (found[stage] or 0) + following.at - step.at
     if order.completed_at is None:
         return {**found, "total": None}
     return {**found, "total": milliseconds(order.completed_at) - milliseconds(order.created_at)}
 
 
-def order_json(order: Order, steps: Iterable[Step]) -> dict[str, Any]:
-    """The order object; `steps` are its events in order; what is newer than it is left out."""
-    known = [step for step in steps if step.seq <= order.seq]
-    of_attempt = [step.quotes for step in known if step.attempt == order.attempt and step.quotes]
+def order_json(order: Order, steps: Sequence[Step]) -> dict[str, Any]:
+    """The order object; `steps` are its events in order, read together with it."""
+    of_attempt = [step.quotes for step in steps if step.attempt == order.attempt and step.quotes]
     return {
         "orderId": order.id,
         "clientOrderId": order.client_order_id,
@@ -117,7 +112,7 @@ def order_json(order: Order, steps: Iterable[Step]) -> dict[str, Any]:
         "realizedSlippage": realized_slippage(order),
         "txHash": order.tx_hash or None,
         "failure": failure_json(order),
-        "latencies": latencies(order, known),
+        "latencies": latencies(order, steps),
         "createdAt": iso(order.created_at),
         "updatedAt": iso(order.updated_at),
         "completedAt": moment(order.completed_at),

@@ -16,6 +16,7 @@ from orders import (
     asyncapi,
     health,
     intake,
+    lookups,
     metrics,
     pages,
     presence,
@@ -28,12 +29,14 @@ from orders.coroutines import CoroutineView
 from orders.models import Order
 from orders.pages import BadCursor, Filter, Page
 from orders.problems import FieldError, Problem
+from orders.queries import Found
 from orders.serializers import (
     ActivitySerializer,
     AfterSeqSerializer,
     OrderFilterSerializer,
     each_once,
 )
+from orders.threads import in_thread
 
 
 def owner_of(request: Request) -> int | None:
@@ -46,12 +49,12 @@ def query_of(request: Request) -> dict[str, str]:
     return each_once([(name, value) for name, values in given for value in values])
 
 
-def find_order(request: Request, order_id: str) -> Order:
+async def find_order(request: Request, order_id: str) -> Found:
     """The owner's order; somebody else's does not exist."""
-    order = queries.order(order_id, owner_of(request))
-    if order is None:
+    found = await lookups.order(order_id, owner_of(request))
+    if found is None:
         raise Http404(f"There is no order {order_id}.")
-    return order
+    return found
 
 
 class ExecuteView(CoroutineView):
@@ -109,20 +112,21 @@ def with_key(request: Request) -> Any:
     return {**request.data, "clientOrderId": key}
 
 
-class CancelView(APIView):
-    def post(self, request: Request, order_id: str) -> Response:
-        order = find_order(request, order_id)
-        intake.withdraw(order)
-        return Response(shown([find_order(request, order_id)])[0])
+class CancelView(CoroutineView):
+    async def post(self, request: Request, order_id: str) -> Response:
+        waiting = await find_order(request, order_id)
+        await in_thread(intake.withdraw, waiting.order)
+        cancelled = await find_order(request, order_id)
+        return Response(render.order_json(*cancelled))
 
 
-class OrderView(APIView):
-    def get(self, request: Request, order_id: str) -> Response:
-        order = find_order(request, order_id)
+class OrderView(CoroutineView):
+    async def get(self, request: Request, order_id: str) -> Response:
+        order, steps = await find_order(request, order_id)
         headers = {"ETag": etag(order), "Cache-Control": "private, no-cache"}
         if known_to_client(request, order):
             return Response(status=304, headers=headers)
-        return Response(shown([order])[0], headers=headers)
+        return Response(render.order_json(order, steps), headers=headers)
 
 
 def etag(order: Order) -> str:
@@ -141,7 +145,7 @@ class OrderListView(APIView):
         page = find_page(request, query.wanted(), query.validated_data)
         return Response(
             {
-                "results": shown(page.orders),
+                "results": [render.order_json(*found) for found in page.found],
                 "next": link(request, page.next),
                 "previous": link(request, page.previous),
             }
@@ -165,17 +169,13 @@ def link(request: Request, cursor: str | None) -> str | None:
     return replace_query_param(request.build_absolute_uri(), "cursor", cursor)
 
 
-def shown(orders: list[Order]) -> list[dict[str, Any]]:
-    steps = queries.steps_of(orders)
-    return [render.order_json(order, steps[order.id]) for order in orders]
-
-
-class EventsView(APIView):
-    def get(self, request: Request, order_id: str) -> Response:
+class EventsView(CoroutineView):
+    async def get(self, request: Request, order_id: str) -> Response:
         query = AfterSeqSerializer(data=query_of(request))
         query.is_valid(raise_exception=True)
-        order = find_order(request, order_id)
-        events = queries.events_after(order.id, order.owner_id, query.validated_data["afterSeq"])
+        order, _ = await find_order(request, order_id)
+        after = query.validated_data["afterSeq"]
+        events = await in_thread(queries.events_after, order.id, order.owner_id, after)
         return Response({"results": [event.frame(replayed=True) for event in events]})
 
 

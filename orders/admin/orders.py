@@ -16,8 +16,8 @@ from orders.admin.filters import CreatedFilter, VenueFilter
 from orders.admin.halts import banner
 from orders.admin.paging import OrderChangeList
 from orders.admin.readonly import ReadOnlyAdmin
+from orders.lookups import ORDER_ID
 from orders.models import Order
-from orders.queries import ORDER_ID
 
 
 @admin.register(Order)

@@ -10,8 +10,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from orders.lookups import ORDER_ID
 from orders.models import IN_EXECUTION, NOT_CONFIRMED, Order, Status
-from orders.queries import ORDER_ID
 
 WINDOW = 20_000
 # An index has the orders of each of these in order.

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from dex.simulation import database as chain
 from dex.simulation.statements import ASK
-from orders import claims, database, lifecycle, loop, placement, queries
+from orders import claims, database, lifecycle, lookups, loop, placement, queries
 from orders.models import Status
 from tests.factories import order_in, order_request
 
@@ -156,6 +156,16 @@ def test_what_moved_last_is_found_without_reading_all_orders(
     moved = [order_in(status) for status in (Status.PENDING, Status.ROUTING, Status.CONFIRMED)]
 
     assert rows_read(session, queries.MOVED, params, finds=len(moved)) < MANY / 10
+
+
+def test_a_lookup_reads_the_order_and_its_events(session: Connection, planned: When) -> None:
+    planned(session, lookups.ORDERS, {"ids": ["none"], "owners": [None]})
+    loop.run(placement.place_orders([order_request() for _ in range(MANY)]))
+    order = order_in(Status.CONFIRMED)
+
+    params = {"ids": [order.id, "none"], "owners": [None, None]}
+
+    assert rows_read(session, lookups.ORDERS, params) < 10
 
 
 def test_the_chain_reads_what_it_is_asked_for(planned: When) -> None:
