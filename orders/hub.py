@@ -29,6 +29,7 @@ POLL_SECONDS = 1.5
 # How long a socket waits for its group before it reads the database.
 JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
+RUNG_TOGETHER = 50
 # What is committed so much later than it was begun is found by the next poll, and what is committed
 # LONGEST_SECONDS later where this role sees that somebody is at it.
 OVERLAP_SECONDS = 4.0
@@ -154,10 +155,15 @@ class Hub:
     async def _ring_newest(self) -> None:
         watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if of_one_order(n)]
         seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
-        for order_id, seq in seqs.items():
-            group = self._groups.get(ORDER_GROUP + order_id)
-            if group and seq > group.rung:  # else its sockets would all wake for nothing
-                self._ring(Bell(ORDER_GROUP + order_id, order_id, seq))
+        behind = [
+            Bell(name, order_id, seq)
+            for order_id, seq in seqs.items()
+            if (group := self._groups.get(name := ORDER_GROUP + order_id)) and seq > group.rung
+        ]
+        for number, bell in enumerate(behind):
+            if number % RUNG_TOGETHER == 0:  # what is announced meanwhile waits for so many to wake
+                await asyncio.sleep(0)
+            self._ring(bell)
 
     async def _find_lost(self) -> None:
         """What of owners' orders no bell has told of: it is lost, or on its way."""
