@@ -9,9 +9,11 @@ command line a shell: 25 to 50 MiB a process. An option of OPTIONS given again h
 """
 
 import os
+import resource
 import runpy
 import sys
 import warnings
+from contextlib import suppress
 from types import ModuleType
 
 from django.core.exceptions import ImproperlyConfigured
@@ -42,6 +44,18 @@ STAND_INS = {
     "autobahn.twisted.wamp": "ApplicationSession",  # Daphne speaks no WAMP
     "click_repl": "register_repl",  # `celery amqp` would be a shell
 }
+
+
+MOST_FILES = 65_536
+
+
+def allow_open_files() -> None:
+    """Each connection is an open file; a shell grants 1,024, and more to a program that asks."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
+    if granted != resource.RLIM_INFINITY and granted < wanted:
+        with suppress(ValueError, OSError):  # macOS: the kernel's own limit is lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 class LeftOut:
@@ -80,6 +94,7 @@ def with_options(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     sys.argv = with_options(sys.argv[1:])
+    allow_open_files()
     leave_out(sys.argv[0])
     warnings.filterwarnings("ignore", AS_ROOT)
     try:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from resource import RLIM_INFINITY as INFINITY
 
 import pytest
 
@@ -89,3 +90,30 @@ def test_an_option_that_is_given_has_the_last_word() -> None:
 
     assert line.index("threads") < line.index("solo")
     assert line[-2:] == ["--pool", "solo"]
+
+
+@pytest.mark.parametrize(
+    ("granted", "most", "expected"),
+    [
+        (256, 4_000, (4_000, 4_000)),
+        (256, 100_000, (lean.MOST_FILES, 100_000)),
+        (256, INFINITY, (lean.MOST_FILES, INFINITY)),
+        (90_000, 100_000, (90_000, 100_000)),
+        (INFINITY, INFINITY, (INFINITY, INFINITY)),
+    ],
+)
+def test_a_process_may_open_as_many_files_as_it_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, granted: int, most: int, expected: tuple[int, int]
+) -> None:
+    limits = (granted, most)
+
+    def change(_: int, changed: tuple[int, int]) -> None:
+        nonlocal limits
+        limits = changed
+
+    monkeypatch.setattr(lean.resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(lean.resource, "setrlimit", change)
+
+    lean.allow_open_files()
+
+    assert limits == expected

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from dex.signer import KeypairFileError, read_keypair
+from lean import allow_open_files
 from orderengine import proxy
 from orderengine.embedded import EmbeddedError, Stack
 from orderengine.embedded.server import HOST, free_port, port_is_free
@@ -69,6 +70,7 @@ class Command(BaseCommand):
             if not hold_port(settings.PORT, ports):
                 raise CommandError(f"port {settings.PORT} on {HOST} is busy: free it, or set PORT")
             check_key()
+            allow_open_files()  # the proxy and the servers inherit it
             logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
             interrupt_on_signals()
             try:
