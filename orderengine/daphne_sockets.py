@@ -7,6 +7,7 @@ Daphne keeps what a client does not read and what the application has not read, 
 
 import json
 import random
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -55,6 +56,12 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
         Daphne pings whoever was silent for an interval: a thousand at once hold up the rest 20 ms.
         """
         self.last_ping -= random.uniform(0, self.server.ping_interval)  # noqa: S311
+
+    def check_timeouts(self) -> None:
+        """Whoever is not read from is not asked for an answer."""
+        if self.reading_paused:
+            self.last_ping = time.time()
+        super().check_timeouts()
 
     def pauseProducing(self) -> None:
         """Twisted calls it at each write that leaves more than 64 KiB unsent."""

@@ -25,6 +25,7 @@ from orders.serializers import FRAMES, reference
 
 log = structlog.get_logger(__name__)
 
+Frame = dict[str, Any]
 PROTOCOL = 1
 HEARTBEAT_SECONDS = 15.0
 # How long a heartbeat may be late because PostgreSQL does not answer.
@@ -224,19 +225,18 @@ class OrderConsumer(AsyncWebsocketConsumer):
         if frame.get("scope") == "all":
             await hub().join(owner_group(self.owner_id), self.inbox)
             self.following_all = True
-            await self.say(type="ack", action="subscribe", scope="all")
+            await self.say(**acknowledged(frame))
         else:
-            await self.follow(frame["orderId"], frame["afterSeq"], acknowledge=True)
+            await self.follow(frame["orderId"], frame["afterSeq"], ack=acknowledged(frame))
 
     async def on_unsubscribe(self, frame: dict[str, Any]) -> None:
         async with self.sending:
             if frame.get("scope") == "all":
                 hub().leave(owner_group(self.owner_id), self.inbox)
                 self.following_all = False
-                await self.say(type="ack", action="unsubscribe", scope="all")
             else:
                 self.unfollow(frame["orderId"])
-                await self.say(type="ack", action="unsubscribe", orderId=frame["orderId"])
+            await self.say(**acknowledged(frame))
 
     async def on_order_submit(self, frame: dict[str, Any]) -> None:
         await self.spend()
@@ -267,12 +267,15 @@ class OrderConsumer(AsyncWebsocketConsumer):
 
     # What the client hears ----------------------------------------------------------------------
 
-    async def follow(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
+    async def follow(self, order_id: str, after: int, *, ack: Frame | None = None) -> None:
         async with self.sending:
-            await self.replay(order_id, after, acknowledge=acknowledge)
+            await self.replay(order_id, after, ack=ack)
 
-    async def replay(self, order_id: str, after: int, *, acknowledge: bool = False) -> None:
-        """Join first, then read: nothing can fall between the two. The caller holds `sending`."""
+    async def replay(self, order_id: str, after: int, *, ack: Frame | None = None) -> None:
+        """Join first, then read: nothing can fall between the two. The caller holds `sending`.
+
+        `ack` is said before the first event.
+        """
         order = await self.own_order(order_id)
         if len(self.following) >= MAX_FOLLOWED and order_id not in self.following:
             detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
@@ -280,8 +283,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         await hub().join(order_group(order_id), self.inbox)
         following = self.following[order_id] = Following(after, min(after, order.seq))
         try:
-            if acknowledge:
-                await self.say(type="ack", action="subscribe", orderId=order_id)
+            if ack is not None:
+                await self.say(**ack)
             await self.read_rows(order_id, following, replayed=True)
         except Exception:
             self.unfollow(order_id)
@@ -302,7 +305,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                     await self.deliver(bell)
             except Exception as error:  # the next bell or poll finds the rows again
                 log.warning("socket.delivery_failed", order_id=bell.order_id, error=repr(error))
-                hub().ring_again(bell.group)
+                hub().ring_again(bell.order_id)
 
     async def deliver(self, bell: Bell) -> None:
         following = self.following.get(bell.order_id)
@@ -315,6 +318,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await self.forward(following, bell.frame, bell.text)
         elif bell.seq > following.last:
             await self.read_rows(bell.order_id, following, replayed=False)
+            if bell.seq > following.last:  # read from a server that is behind
+                hub().ring_again(bell.order_id)
 
     async def read_rows(self, order_id: str, following: Following, *, replayed: bool) -> None:
         events: list[Event] = await in_thread(
@@ -338,6 +343,12 @@ class OrderConsumer(AsyncWebsocketConsumer):
         if order_id == self.close_after:
             self.closing = True
             await self.close(1000)
+
+
+def acknowledged(frame: Frame) -> Frame:
+    """Of a subscription or the end of one: what it said comes back."""
+    said = ("scope", "orderId", "requestId")
+    return {"type": "ack", "action": frame["type"]} | {n: frame[n] for n in said if n in frame}
 
 
 def no_such_order(order_id: str) -> Problem:

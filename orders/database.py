@@ -73,8 +73,16 @@ def pool() -> ConnectionPool[BoundedConnection]:
 
 
 def new_session() -> Session:
-    """For coroutines that come together: each kind of statement has a connection of its own."""
-    return Session(conninfo, **STATEMENTS, options=session_options())
+    """For coroutines that come together: each kind of statement has a connection of its own.
+
+    None to a standby: one that only reads would never learn that others have left it.
+    """
+    return Session(
+        conninfo,
+        **STATEMENTS,
+        options=session_options(),
+        target_session_attrs="read-write",
+    )
 
 
 def session_options() -> str:

@@ -87,6 +87,7 @@ class Hub:
                 self._in_order.forget(name)
                 self._missing = {k: since for k, since in self._missing.items() if k[0] != name}
         group.inboxes.add(inbox)
+        group.rung = 0  # what this one reads now may be behind
         self._changed.set()
         try:
             with suppress(TimeoutError):
@@ -101,9 +102,9 @@ class Hub:
             group.inboxes.discard(inbox)
             self._changed.set()
 
-    def ring_again(self, name: str) -> None:
-        """At the next poll: a socket that was told could not bring it to its client."""
-        if group := self._groups.get(name):
+    def ring_again(self, order_id: str) -> None:
+        """At the next poll: a socket that was told has not brought it to its client."""
+        if group := self._groups.get(ORDER_GROUP + order_id):
             group.rung = 0
 
     async def _listen(self) -> None:

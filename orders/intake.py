@@ -102,7 +102,8 @@ def quote(body: Any) -> dict[str, Any]:
     try:
         return render.route_json(loop.run(route(wanted.swap_request())))
     except VenueUnavailable as error:
-        raise Problem(status=503, code=error.code, detail=error.detail) from None
+        again = {"Retry-After": "1"}
+        raise Problem(status=503, code=error.code, detail=error.detail, headers=again) from None
     except OrderRejected as error:
         status = 400 if error.code == FailureCode.INSUFFICIENT_LIQUIDITY else 404
         raise Problem(status=status, code=error.code, detail=error.detail) from None

@@ -100,7 +100,7 @@ class DecimalExtension(OpenApiSerializerFieldExtension):
 # Answers ----------------------------------------------------------------------------------------
 
 REFUSALS = {
-    400: "A field, a parameter or the JSON is not as described; `errors` says which.",
+    400: "A field, a parameter or the JSON is not as described; `errors` says which, or `detail`.",
     401: "No credentials, or none that are known.",
     403: "A session without its CSRF token.",
     404: "There is no such thing, or it is somebody else's.",
@@ -109,8 +109,8 @@ REFUSALS = {
     426: "Without an Upgrade header.",
     429: "Too many requests.",
     500: "A fault of the engine; it was logged.",
-    503: "PostgreSQL is away, no venue answers, or trading is halted (`TRADING_HALTED`). Repeat "
-    "with the same clientOrderId.",
+    503: "PostgreSQL is away, no venue answers, or trading is halted (`TRADING_HALTED`). Ask "
+    "again; an order is placed again with the same clientOrderId.",
 }
 
 
@@ -243,6 +243,9 @@ describe(
         operation_id="getOrder",
         tags=["orders"],
         summary="An order",
+        description="`attempt` is 2 as soon as the first has failed. What belongs to an attempt "
+        "(venue, quotes, prices, fee, txHash, latencies) is that of the last: null or empty until "
+        "it gets there. The events have all of them.",
         parameters=[THE_ORDER, IF_NONE_MATCH, ETAG, RETRY_AFTER],
         responses={
             200: answer("Order", "The order."),
@@ -257,6 +260,7 @@ describe(
         operation_id="listEvents",
         tags=["orders"],
         summary="An order's events, as on the WebSocket",
+        description="Those of all attempts.",
         parameters=[THE_ORDER, AfterSeqSerializer, RETRY_AFTER],
         responses={200: answer("Events", "In order, without gap."), **refusals(400, 404)},
     ),
@@ -267,6 +271,7 @@ describe(
         operation_id="cancelOrder",
         tags=["orders"],
         summary="Cancel a waiting order",
+        description="One that is cancelled already has left pending, too: ask for it to see which.",
         request=None,
         parameters=[THE_ORDER, RETRY_AFTER],
         responses={
@@ -297,6 +302,7 @@ describe(
         operation_id="stats",
         tags=["engine"],
         summary="Orders by where they stand, limits, workers, sockets, whether trading is halted",
+        description="Of the whole engine, all owners' orders.",
         parameters=[RETRY_AFTER],
         responses={200: answer("Stats", "Counts."), **refusals()},
     ),
@@ -421,6 +427,7 @@ class SchemaView(RefusesInJSON):
         operation_id="schema",
         tags=["engine"],
         summary="This document",
+        description="As JSON, or as YAML where that is asked for.",
         parameters=[
             OpenApiParameter("format", str, enum=["json", "yaml"]),
             RETRY_AFTER,

@@ -76,7 +76,9 @@ class Problem(Exception):
 
     def as_frame(self) -> dict[str, Any]:
         shown = self.as_json()
-        return {**shown, "type": "error", "errors": shown["errors"][:MOST_IN_FRAME]}
+        frame = {**shown, "type": "error", "errors": shown["errors"][:MOST_IN_FRAME]}
+        again = self.headers.get("Retry-After")
+        return frame if again is None else {**frame, "retryAfter": int(again)}
 
 
 def clipped(text: str) -> str:
@@ -109,9 +111,9 @@ def problem_of(error: Exception) -> Problem:
         return Problem(
             status=503,
             code="DATABASE_UNAVAILABLE",
-            detail="The order store does not answer, and whether it stored anything is not known. "
-            "Repeat the request with the same clientOrderId; without one, look at "
-            "GET /api/orders before placing again.",
+            detail="The order store does not answer: ask again. Whether it stored an order that "
+            "was placed is not known: repeat that with the same clientOrderId; without one, look "
+            "at GET /api/orders before placing again.",
             headers={"Retry-After": "2"},
         )
     if is_unstorable_text(error):

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cached_property
 from heapq import nsmallest
@@ -75,6 +76,11 @@ class Timestamp(serializers.DateTimeField):
         if not isinstance(value, str) or not TIMESTAMP.fullmatch(value):
             self.fail("invalid")
         return super().to_internal_value(value.upper())
+
+
+def as_shown(moment: datetime | None) -> datetime | None:
+    """To the millisecond: who repeats a request may have its timestamps from an answer."""
+    return moment and moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class WholeNumber(serializers.IntegerField):
@@ -224,7 +230,7 @@ class OrderRequestSerializer(QuoteRequestSerializer):
             amount_in=fields["amount_in"],
             slippage_bps=fields["slippage"],
             client_order_id=fields.get("clientOrderId"),
-            deadline_at=fields.get("deadline"),
+            deadline_at=as_shown(fields.get("deadline")),
             request_id=request_id,
         )
 
@@ -341,6 +347,7 @@ class SubscriptionFrame(Strict):
     orderId = Reference(required=False)
     afterSeq = WholeNumber(min_value=0, max_value=2**31 - 1, default=0)
     scope = serializers.ChoiceField(choices=["all"], required=False)
+    requestId = Reference(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("orderId" in attrs) == ("scope" in attrs):

@@ -218,7 +218,8 @@ class AsyncAPIView(APIView):
     permission_classes = [AllowAny]
 
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(asyncapi.document(), content_type="application/yaml")
+        document = asyncapi.document(request.get_host(), secure=request.is_secure())
+        return HttpResponse(document, content_type="application/yaml")
 
 
 class MetricsView(APIView):

@@ -85,7 +85,7 @@ async def refusal(socket: Socket, status: int, code: str | None = None) -> dict[
     frame = await socket.receive()
     assert frame["type"] == "error", frame
     members = {"type", "title", "status", "code", "detail", "requestId", "errors"}
-    assert set(frame) - {"inReplyTo"} == members
+    assert set(frame) - {"inReplyTo", "retryAfter"} == members
     assert frame["status"] == status, frame
     assert all(frame[member] for member in ("title", "code", "detail", "requestId"))
     if code is not None:

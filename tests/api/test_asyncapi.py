@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from django.test import Client
 from jsonschema import Draft7Validator, ValidationError
 
@@ -70,6 +71,15 @@ def test_it_is_served_to_anyone(client: Client) -> None:
     assert response.status_code == 200
     assert response["Content-Type"] == "application/yaml"
     assert response.content.startswith(b"asyncapi: 3.0.0\n")
+
+
+def test_its_server_is_the_one_that_was_asked(client: Client, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["orders.example.com"]
+
+    text = client.get("/api/asyncapi.yaml", headers={"Host": "orders.example.com:8443"}).content
+
+    [server] = yaml.safe_load(text)["servers"].values()
+    assert (server["host"], server["protocol"]) == ("orders.example.com:8443", "ws")
 
 
 def test_its_schemas_are_schemas_and_its_references_lead_somewhere() -> None:
@@ -139,6 +149,7 @@ def test_every_frame_that_is_sent_is_described_and_the_other_way_round() -> None
 
 def test_every_acknowledgement_is_described_and_the_other_way_round() -> None:
     sent = {frame["action"] for frame in frames_sent() if frame.get("type") == "ack"}
+    sent |= {"subscribe", "unsubscribe"}  # acknowledged() takes these from the client's frame
 
     described = [form["properties"]["action"] for form in SCHEMAS["Ack"]["oneOf"]]
     assert {name for a in described for name in a.get("enum", [a.get("const")])} == sent

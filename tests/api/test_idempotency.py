@@ -57,6 +57,16 @@ def test_a_bad_header_is_refused(client: Client, key: str) -> None:
     assert stored_orders() == []
 
 
+def test_a_deadline_may_be_repeated_as_it_is_shown(client: Client) -> None:
+    first = execute(client, order_body(clientOrderId="x", deadline="2099-01-01T00:00:00.509999Z"))
+    shown = client.get(first["Location"]).json()["deadline"]
+
+    again = execute(client, order_body(clientOrderId="x", deadline=shown))
+
+    assert shown == "2099-01-01T00:00:00.509Z"
+    assert (again.status_code, again.json()) == (201, first.json())
+
+
 # By the parameter that each changes; there is one order type.
 ANOTHER: dict[str, dict[str, Any]] = {
     "amount_in": {"amount": "1.500000001"},

@@ -153,7 +153,9 @@ async def test_orders_submitted_on_a_socket_count_and_the_socket_stays(
         await one.receive()
     await one.send(type="order.submit", requestId="2", order=order_body())
 
-    assert (await refusal(one, 429, "TOO_MANY_REQUESTS"))["inReplyTo"] == "2"
+    refused = await refusal(one, 429, "TOO_MANY_REQUESTS")
+    assert refused["inReplyTo"] == "2"
+    assert f"in {refused['retryAfter']} s" in refused["detail"]
     assert len(await asyncio.to_thread(stored_orders)) == 2
     await one.until_pong()
 

@@ -97,6 +97,7 @@ def test_an_operation_has_an_id_a_tag_and_a_summary() -> None:
 
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["tags"] and operation["summary"] for operation in operations)
+    assert not [o for o in operations if "View" in o.get("description", "")]  # of a base class
 
 
 def test_every_refusal_is_a_problem() -> None:
@@ -345,6 +346,7 @@ def test_refusals_of_quotes(
     response = post(client, "/api/quotes", order_body())
 
     assert response.status_code == status
+    assert ("Retry-After" in response) == (status == 503)
     conforms(response, "post", "/api/quotes")
 
 

@@ -374,6 +374,50 @@ async def test_a_poll_that_finds_nothing_new_wakes_no_socket(
     assert woken == [1]  # once, for what was before it joined
 
 
+def behind_once(monkeypatch: pytest.MonkeyPatch, seq: int) -> None:
+    """The next read of the rows is answered as of a moment ago, up to `seq`."""
+    read, first = queries.events_after, iter([True])
+
+    def answer(*asked: Any) -> list[events.Event]:
+        found = read(*asked)
+        return [event for event in found if event.seq <= seq] if next(first, None) else found
+
+    monkeypatch.setattr(queries, "events_after", answer)
+
+
+async def test_a_read_that_is_behind_is_made_good(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = await place()
+    socket = await connect(f"?orderId={order_id}")
+    await socket.hello()
+    await socket.events(1)
+    publish = events.publish
+    monkeypatch.setattr(events, "publish", lambda event: publish(event) if event.seq == 5 else None)
+    behind_once(monkeypatch, 1)
+
+    await execute(order_id)
+
+    assert seqs(await socket.events(4, DOORBELL_LOST_SECONDS)) == [2, 3, 4, 5]
+
+
+async def test_who_joins_others_with_a_read_that_is_behind_hears_the_rest(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = await place()
+    first = await connect(f"?orderId={order_id}")
+    await first.hello()
+    await first.events(1)
+    await asyncio.to_thread(factories.claim, order_id)
+    assert seqs(await first.events(1)) == [2]
+    behind_once(monkeypatch, 1)
+
+    second = await connect(f"?orderId={order_id}")
+
+    await second.hello()
+    assert seqs(await second.events(2, DOORBELL_LOST_SECONDS)) == [1, 2]
+
+
 async def test_one_lost_doorbell_is_made_good_by_the_next(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

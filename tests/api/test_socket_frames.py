@@ -90,6 +90,23 @@ async def test_a_subscription_is_acknowledged_and_replayed(socket: Socket) -> No
     assert [frame["replayed"] for frame in stored + live] == [True] + [False] * 4
 
 
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+@pytest.mark.parametrize("of", ["order", "all"])
+async def test_an_acknowledgement_has_what_was_said(socket: Socket, kind: str, of: str) -> None:
+    said = {"scope": "all"} if of == "all" else {"orderId": await place()}
+
+    await socket.send(type=kind, requestId="r-1", **said)
+
+    expected = {"type": "ack", "action": kind, "requestId": "r-1", **said}
+    assert await acknowledged(socket, kind) == expected
+
+
+async def test_a_refused_subscription_names_its_request_id(socket: Socket) -> None:
+    await socket.send(type="subscribe", orderId="ord_1000000000000_aaaaaaaaaa", requestId="r-2")
+
+    assert (await refusal(socket, 404, "NOT_FOUND"))["inReplyTo"] == "r-2"
+
+
 async def test_a_subscription_may_start_after_a_seq(socket: Socket) -> None:
     order_id = await place()
     await execute(order_id)

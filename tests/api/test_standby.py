@@ -50,6 +50,14 @@ async def test_so_is_a_session(standby: Session) -> None:
             await standby.rows(WRITING, {})
 
 
+async def test_no_session_is_opened_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = f"{database.session_options()} {READ_ONLY}"
+    monkeypatch.setattr(database, "session_options", lambda: options)
+
+    with pytest.raises(psycopg.OperationalError, match="read-only"):
+        await database.new_session().rows("SELECT 1 AS one", {})
+
+
 def test_orders_are_to_be_placed_again_later(
     client: Client, standby: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,10 +111,14 @@ def test_health_tells_of_a_redis_that_takes_no_writes(
 
 @pytest.mark.fleet
 def test_whoever_waits_for_a_table_that_is_locked_is_told_within_three_seconds() -> None:
+    address = f"/api/orders/{placed(ASGIClient())}"
+
     def ask(number: int) -> tuple[int, float]:
         time.sleep(number / 50)  # they come one after the other
         asked = time.monotonic()
-        return execute(ASGIClient()).status_code, time.monotonic() - asked
+        client = ASGIClient()
+        answer = execute(client) if number % 2 else client.get(address)
+        return answer.status_code, time.monotonic() - asked
 
     with psycopg.connect(database.conninfo()) as conn, ThreadPoolExecutor(60) as threads:
         conn.execute("LOCK TABLE orders_order IN ACCESS EXCLUSIVE MODE")

@@ -21,6 +21,12 @@ UPDATE orders_orderevent SET created_at = date_trunc('second', created_at)
 WHERE order_id = %(id)s RETURNING seq
 """
 
+# The sessions that look orders up, of this process.
+END_SESSIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE query LIKE '%%wanted.place%%' AND pid <> pg_backend_pid() AND datname = current_database()
+"""
+
 
 async def together(*wanted: Wanted) -> Sequence[Found | None]:
     return await asyncio.gather(*(lookups.order(*each) for each in wanted))
@@ -83,3 +89,14 @@ def test_what_is_asked_at_one_moment_is_one_statement(monkeypatch: pytest.Monkey
     loop.run(together(*[Wanted(order.id, None)] * 20))
 
     assert asked == [20]
+
+
+def test_nobody_notices_that_postgresql_has_restarted() -> None:
+    order = order_in(Status.PENDING)
+    loop.run(together(Wanted(order.id, None)))
+    assert database.rows(END_SESSIONS, {})
+
+    [found] = loop.run(together(Wanted(order.id, None)))
+
+    assert found is not None
+    assert found.order.id == order.id
