@@ -42,13 +42,15 @@ BEGIN
         FOR NO KEY UPDATE OF o SKIP LOCKED
     ), u AS (
         -- A submitted order stays so, without an event: whoever takes it over asks the chain. Only
-        -- the chain's word can end it, so it is never given up: from its sixth takeover on the
-        -- lease doubles, and what kills its workers kills them ever more rarely.
+        -- the chain's word can end it, so it is never given up. Its lease is shorter than that of
+        -- what its worker was lost with: the next worker takes it first, and not both at once
+        -- again. From its sixth takeover on it is longer, so that what kills its workers kills them
+        -- less often; no longer than a minute allows, in which every order comes to its end.
         UPDATE orders_order o SET
             fence = o.fence + 1,
             takeovers = CASE WHEN c.status = 'pending' THEN 0 ELSE o.takeovers + 1 END,
             lease_until = moment + lease * CASE WHEN c.starts_over THEN 1
-                ELSE 2 ^ least(greatest(o.takeovers - 4, 0), 8) END,
+                ELSE 2 ^ least(greatest(o.takeovers - 4, 0), 2) * 2 / 3 END,
             status = CASE WHEN c.starts_over THEN 'routing' ELSE o.status END,
             seq = o.seq + CASE WHEN c.starts_over THEN 1 ELSE 0 END,
             updated_at = CASE WHEN c.starts_over THEN moment ELSE o.updated_at END,

@@ -197,16 +197,32 @@ def test_an_order_that_four_workers_were_lost_with_is_nobodys_to_claim(limits: A
     assert [given_up.id for given_up in claims.given_up()] == [order.id]
 
 
-def test_a_submitted_order_is_taken_over_ever_more_rarely(limits: Any, settings: Any) -> None:
-    settings.ORDER_LEASE_SECONDS = 10
+def test_a_submitted_order_is_taken_over_more_rarely_in_the_end(limits: Any, settings: Any) -> None:
+    settings.ORDER_LEASE_SECONDS = 15
     order = order_in(Status.SUBMITTED)
     leases = []
-    for _ in range(7):
+    for _ in range(9):
         end_lease(order.id)
         before = database.now()
         leases.append(round((claim(order.id).lease_until - before).total_seconds()))
 
-    assert leases == [10] * 5 + [20, 40]
+    assert leases == [10] * 5 + [20, 40, 40, 40]
+
+
+def test_what_was_lost_together_is_not_taken_over_together_again(
+    limits: Any, settings: Any
+) -> None:
+    settings.ORDER_LEASE_SECONDS = 15
+    suspect, submitted = order_in(Status.BUILDING), order_in(Status.SUBMITTED)
+    for order in (suspect, submitted):
+        end_lease(order.id)
+
+    first, second = claim(submitted.id), claim(suspect.id)
+
+    assert first is not None
+    assert second is not None
+    apart = (second.lease_until - first.lease_until).total_seconds()
+    assert 4 < apart < 6
 
 
 def test_renewing_does_not_shorten_a_lease(limits: Any) -> None:

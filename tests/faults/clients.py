@@ -87,6 +87,7 @@ class Clients:
         self.heard: list[Heard] = []
         self.overheard: list[Overheard] = []
         self.violations: list[str] = []
+        self.heard_at = 0.0  # the last frame of any, of time.monotonic()
         self._numbers = itertools.count(1)
         self._turn = itertools.cycle(urls)
         self._following: set[asyncio.Task[None]] = set()
@@ -202,6 +203,7 @@ class Clients:
                 return
 
     def note(self, heard: Heard, frame: dict[str, Any]) -> None:
+        self.heard_at = time.monotonic()
         if frame["seq"] != heard.last + 1:
             self.violations.append(
                 f"{heard.order_id}: seq {frame['seq']} came after {heard.last} on a socket"
@@ -261,9 +263,12 @@ class Clients:
                 await asyncio.sleep(0.2)
 
     async def settle(self, seconds: float) -> None:
-        """Until every socket has heard the end of its order, or not in time."""
-        deadline = time.monotonic() + seconds
-        while self._following and time.monotonic() < deadline:
+        """Until every socket has heard the end of its order, or none has heard a thing for so long.
+
+        A fault leaves a queue behind: what is at its end waits for a place.
+        """
+        self.heard_at = time.monotonic()
+        while self._following and time.monotonic() < self.heard_at + seconds:
             await asyncio.wait(self._following, timeout=0.5)
         for heard in self.heard:
             if not heard.done:
