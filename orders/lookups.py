@@ -42,9 +42,9 @@ async def order(order_id: str, owner_id: int | None) -> Found | None:
 
 
 async def read(wanted: Sequence[Wanted]) -> list[Found | None]:
-    ids, owners = zip(*wanted, strict=True)
     found: list[Found | None] = [None] * len(wanted)
-    for row in await rows({"ids": list(ids), "owners": list(owners)}):
+    ids, owners = [one.order_id for one in wanted], [one.owner_id for one in wanted]
+    for row in await rows({"ids": ids, "owners": owners}):
         found[row["place"] - 1] = Found.of_row(row)
     return found
 
