@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
 
 from orderengine.asgi import application
@@ -329,7 +330,8 @@ async def test_orders_without_an_owner_are_found_as_well(
     monkeypatch.setattr(events, "publish", lambda event: None)
 
     order_id = await place()
-    await asyncio.to_thread(intake.withdraw, await asyncio.to_thread(factories.load, order_id))
+    order = await database_sync_to_async(factories.load)(order_id)
+    await asyncio.to_thread(intake.withdraw, order)
 
     frames = [f for f in await socket.events(2) if f["orderId"] == order_id]
     assert [frame["status"] for frame in frames] == ["pending", "cancelled"]

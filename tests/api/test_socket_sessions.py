@@ -1,10 +1,9 @@
 """A browser's cookie opens a socket for pages of this server only, while it is good."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
@@ -110,7 +109,7 @@ async def test_a_socket_ends_with_the_sign_in_it_was_opened_by(
     await socket.hello()
     assert (await socket.receive())["type"] == "heartbeat"
 
-    await asyncio.to_thread(end, browser, alice)
+    await database_sync_to_async(end)(browser, alice)
 
     while (frame := await socket.receive())["type"] == "heartbeat":
         pass
@@ -123,7 +122,7 @@ async def test_a_ticket_ends_with_the_sign_in_it_was_got_by(
     connect: Connect, alice: User, browser: Client, end: Callable[[Client, User], None]
 ) -> None:
     got = await ticket(browser)
-    await asyncio.to_thread(end, browser, alice)
+    await database_sync_to_async(end)(browser, alice)
 
     socket = await connect(f"?ticket={got}")
 
@@ -132,5 +131,5 @@ async def test_a_ticket_ends_with_the_sign_in_it_was_got_by(
 
 
 async def ticket(browser: Client) -> str:
-    answer = await sync_to_async(post)(browser, "/api/tickets", {})
+    answer = await database_sync_to_async(post)(browser, "/api/tickets", {})
     return str(answer.json()["ticket"])
