@@ -12,6 +12,7 @@ from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 
 from dex.errors import OrderRejected
+from dex.instructions import DecodedTransaction, SwapInstruction, SwapLayout
 from dex.token_accounts import (
     ASSOCIATED_TOKEN_PROGRAM,
     CLOSE_ACCOUNT,
@@ -20,28 +21,13 @@ from dex.token_accounts import (
     SYNC_NATIVE,
     token_account,
 )
-from dex.transactions import MEMO_PROGRAM, SwapInstruction, SwapLayout, swap_accounts
+from dex.transactions import MEMO_PROGRAM, swap_accounts
 
 _TRANSFER = struct.Struct("<IQ")  # system instruction 2, lamports
 _TRANSFER_TAG = 2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecodedTransaction:
-    """What the bytes say; the signature was verified."""
-
-    signature: str
-    blockhash: bytes
-    order_id: str
-    attempt: int
-    swaps: tuple[SwapInstruction, ...]
-
-    @property
-    def amount_in(self) -> int:
-        return sum(swap.amount_in for swap in self.swaps)
-
-
-def decode_transaction(raw: bytes, layouts: Mapping[Pubkey, SwapLayout]) -> DecodedTransaction:
+def decode_transaction(raw: bytes, layouts: Mapping[str, SwapLayout]) -> DecodedTransaction:
     """Read a signed transaction; `layouts` by program, of the programs there are.
 
     Raises OrderRejected(TX_REJECTED) for bytes that are no such transaction, carry a signature
@@ -87,7 +73,7 @@ class _Reading:
     """What the instructions so far have brought about, in their order."""
 
     payer: Pubkey
-    layouts: Mapping[Pubkey, SwapLayout]
+    layouts: Mapping[str, SwapLayout]
     swaps: list[SwapInstruction] = field(default_factory=list)
     memos: list[bytes] = field(default_factory=list)
     opened: set[Pubkey] = field(default_factory=set)
@@ -139,15 +125,15 @@ class _Reading:
             raise ValueError("the token program is asked for nothing else")
 
     def _swap(self, program_id: Pubkey, accounts: list[Pubkey], data: bytes) -> None:
-        layout = self.layouts.get(program_id)
+        layout = self.layouts.get(str(program_id))
         if layout is None:
             raise ValueError(f"no such program: {program_id}")
         amount_in, minimum = layout.unpack(data)
         _, _, source, destination, mint_in, mint_out, _ = accounts
         swap = SwapInstruction(
-            program_id=program_id,
-            mint_in=mint_in,
-            mint_out=mint_out,
+            program_id=str(program_id),
+            mint_in=str(mint_in),
+            mint_out=str(mint_out),
             amount_in=amount_in,
             min_amount_out=minimum,
         )

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dex.decision import decide
-from dex.decoding import DecodedTransaction, decode_transaction
+from dex.decoding import decode_transaction
 from dex.exchange import ExchangeConfig, open_market, open_rules
+from dex.instructions import DecodedTransaction
 from dex.simulation.blocks import height_of
 from dex.simulation.pools import quote_at
 from dex.simulation.settlement import Outcome

@@ -7,12 +7,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
-from solders.keypair import Keypair
-from solders.message import MessageV0, to_bytes_versioned
-from solders.pubkey import Pubkey
-from solders.transaction import VersionedTransaction
+if TYPE_CHECKING:  # solders is loaded with the key: a process that quotes needs neither
+    from solders.keypair import Keypair
+    from solders.message import MessageV0
+    from solders.pubkey import Pubkey
+    from solders.transaction import VersionedTransaction
+
+
+def new_keypair() -> "Keypair":
+    from solders.keypair import Keypair  # noqa: PLC0415
+
+    return Keypair()
 
 
 class Signer:
@@ -25,24 +32,27 @@ class Signer:
 
     __slots__ = ("_keypair", "_load", "_lock", "_public_key")
 
-    def __init__(self, load: Callable[[], Keypair] = Keypair) -> None:
+    def __init__(self, load: "Callable[[], Keypair]" = new_keypair) -> None:
         self._load = load
         self._lock = Lock()
         self._keypair: Keypair | None = None
         self._public_key: Pubkey | None = None
 
     @property
-    def public_key(self) -> Pubkey:
+    def public_key(self) -> "Pubkey":
         if self._public_key is None:
             self._public_key = self._key().pubkey()
         return self._public_key
 
-    def sign(self, message: MessageV0) -> VersionedTransaction:
+    def sign(self, message: "MessageV0") -> "VersionedTransaction":
         """VersionedTransaction(message, [key]) signs twice."""
+        from solders.message import to_bytes_versioned  # noqa: PLC0415
+        from solders.transaction import VersionedTransaction  # noqa: PLC0415
+
         signature = self._key().sign_message(to_bytes_versioned(message))
         return VersionedTransaction.populate(message, [signature])
 
-    def _key(self) -> Keypair:
+    def _key(self) -> "Keypair":
         with self._lock:
             if self._keypair is None:
                 self._keypair = self._load()
@@ -64,11 +74,13 @@ def open_signer(path: Path | None) -> Signer:
     return Signer() if path is None else Signer(partial(read_keypair, path))
 
 
-def read_keypair(path: Path) -> Keypair:
+def read_keypair(path: Path) -> "Keypair":
     """The 64 numbers that `solana-keygen` writes. Raises KeypairFileError.
 
     Raised outside of the handlers, so that it does not carry an error that quotes the file.
     """
+    from solders.keypair import Keypair  # noqa: PLC0415
+
     try:
         with path.open("rb") as file:
             if not stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:

@@ -4,10 +4,7 @@ One transaction holds the compute budget, the token accounts with wrapped SOL, o
 per leg, the unwrapping and a memo of order id and attempt: all of it happens or nothing.
 """
 
-import struct
-from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
@@ -16,6 +13,7 @@ from solders.message import MessageV0
 from solders.pubkey import Pubkey
 from solders.token import ID as TOKEN_PROGRAM
 
+from dex.instructions import SwapInstruction, SwapLayout
 from dex.signer import Signer
 from dex.token_accounts import after_swaps, before_swaps, token_account
 
@@ -24,47 +22,6 @@ MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 COMPUTE_UNITS = 80_000  # for the accounts, wrapping and the memo
 COMPUTE_UNITS_PER_LEG = 200_000
 COMPUTE_UNIT_PRICE = 1_000  # micro-lamports
-
-_AMOUNTS = struct.Struct("<QQ")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SwapLayout:
-    """Where a program's swap instruction has the amount in and the minimum out.
-
-    They are two u64, little-endian, between the `prefix` that names the instruction and a `suffix`
-    of arguments that are always the same.
-    """
-
-    prefix: bytes
-    suffix: bytes = b""
-
-    def pack(self, amount_in: int, min_amount_out: int) -> bytes:
-        return self.prefix + _AMOUNTS.pack(amount_in, min_amount_out) + self.suffix
-
-    def unpack(self, data: bytes) -> tuple[int, int]:
-        """(amount in, minimum out). ValueError for data of another instruction."""
-        start, end = len(self.prefix), len(self.prefix) + _AMOUNTS.size
-        if data[:start] != self.prefix or data[end:] != self.suffix or len(data) < end:
-            raise ValueError("not the program's swap instruction")
-        amount_in, min_amount_out = _AMOUNTS.unpack(data[start:end])
-        return amount_in, min_amount_out
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SwapInstruction:
-    """One leg. Amounts in base units."""
-
-    program_id: Pubkey
-    mint_in: Pubkey
-    mint_out: Pubkey
-    amount_in: int
-    min_amount_out: int
-
-
-def anchor_discriminator(instruction: str) -> bytes:
-    """First 8 bytes of sha256("global:<instruction>"), as solana-foundation/anchor has it."""
-    return sha256(f"global:{instruction}".encode()).digest()[:8]
 
 
 @lru_cache(maxsize=1024)
@@ -84,15 +41,16 @@ def build_transaction(
 ) -> tuple[str, bytes]:
     """(signature in base58, signed transaction) of legs that all trade the same two mints."""
     payer, first = signer.public_key, swaps[0][0]
+    mint_in, mint_out = Pubkey.from_string(first.mint_in), Pubkey.from_string(first.mint_out)
     amount_in = sum(swap.amount_in for swap, _ in swaps)
     message = MessageV0.try_compile(
         payer,
         [
             set_compute_unit_limit(COMPUTE_UNITS + COMPUTE_UNITS_PER_LEG * len(swaps)),
             set_compute_unit_price(COMPUTE_UNIT_PRICE),
-            *before_swaps(payer, first.mint_in, first.mint_out, amount_in),
+            *before_swaps(payer, mint_in, mint_out, amount_in),
             *(_swap_instruction(payer, swap, layout) for swap, layout in swaps),
-            *after_swaps(payer, first.mint_in, first.mint_out),
+            *after_swaps(payer, mint_in, mint_out),
             Instruction(
                 MEMO_PROGRAM, f"{order_id}:{attempt}".encode(), [AccountMeta(payer, True, False)]
             ),
@@ -106,13 +64,14 @@ def build_transaction(
 
 def swap_accounts(payer: Pubkey, swap: SwapInstruction) -> list[Pubkey]:
     """The accounts of a swap instruction, the same for every simulated program."""
+    mint_in, mint_out = Pubkey.from_string(swap.mint_in), Pubkey.from_string(swap.mint_out)
     return [
         payer,
-        pool_address(swap.program_id, swap.mint_in, swap.mint_out),
-        token_account(payer, swap.mint_in),
-        token_account(payer, swap.mint_out),
-        swap.mint_in,
-        swap.mint_out,
+        pool_address(Pubkey.from_string(swap.program_id), mint_in, mint_out),
+        token_account(payer, mint_in),
+        token_account(payer, mint_out),
+        mint_in,
+        mint_out,
         TOKEN_PROGRAM,
     ]
 
@@ -121,7 +80,7 @@ def _swap_instruction(payer: Pubkey, swap: SwapInstruction, layout: SwapLayout) 
     signs, *others = swap_accounts(payer, swap)
     writable, readable = others[:3], others[3:]
     return Instruction(
-        swap.program_id,
+        Pubkey.from_string(swap.program_id),
         layout.pack(swap.amount_in, swap.min_amount_out),
         [
             AccountMeta(signs, True, True),

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.conf import settings
 
-from dex.decoding import DecodedTransaction
 from dex.errors import DexError
+from dex.instructions import DecodedTransaction
 from dex.replay import Asked, replay_outcome, replay_route
 from dex.types import QuoteFailure, Strategy
 from orders import database, render

@@ -3,12 +3,10 @@
 It is read before all that makes lists of the venues there are.
 """
 
-from solders.pubkey import Pubkey
-
+from dex.instructions import SwapLayout, anchor_discriminator
 from dex.pools import constant_product
 from dex.simulation.program import Program
 from dex.simulation.venue import SimulatedVenue
-from dex.transactions import SwapLayout, anchor_discriminator
 from dex.venues import registry
 
 
@@ -18,7 +16,7 @@ class OrcaWhirlpool(SimulatedVenue):
         Program(
             venue=name,
             curve="whirlpool",
-            program_id=Pubkey.from_string("whirLbMiicVdio4qvUfM5KAg6Ct8VwpYzGff3uctyCc"),
+            program_id="whirLbMiicVdio4qvUfM5KAg6Ct8VwpYzGff3uctyCc",
             layout=SwapLayout(prefix=anchor_discriminator("swap")),
             pool=constant_product.cpmm,
         ),

@@ -8,9 +8,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from dex.decoding import DecodedTransaction, decode_transaction
 from dex.errors import DexError, OrderRejected, VenueUnavailable
 from dex.grouping import Grouped
+from dex.instructions import DecodedTransaction
 from dex.simulation.blocks import BLOCK_MS, blockhash, height_of
 from dex.simulation.database import Database
 from dex.simulation.settlement import EXPIRED, Settlement
@@ -109,7 +109,7 @@ class SimulatedChain:
 
     async def _bury(self, swap: Swap) -> SwapState | DexError:
         try:
-            transaction = decode_transaction(swap.transaction, self._rules.layouts)
+            transaction = self._decoded(swap.transaction)
         except OrderRejected as refused:
             return refused
         await self._database.ask(BURY, {**self._identity(transaction), **_EXPIRED})
@@ -118,13 +118,18 @@ class SimulatedChain:
     def _read(self, raw: bytes) -> tuple[DecodedTransaction, int] | OrderRejected:
         """The transaction and the height of its blockhash."""
         try:
-            transaction = decode_transaction(raw, self._rules.layouts)
+            transaction = self._decoded(raw)
         except OrderRejected as refused:
             return refused
         height = height_of(self._seed, transaction.blockhash)
         if height is None:
             return OrderRejected("TX_REJECTED", "the blockhash is not of this chain")
         return transaction, height
+
+    def _decoded(self, raw: bytes) -> DecodedTransaction:
+        from dex.decoding import decode_transaction  # noqa: PLC0415  where nothing is sent
+
+        return decode_transaction(raw, self._rules.layouts)
 
     def _row(self, transaction: DecodedTransaction, height: int) -> dict[str, object]:
         outcome = self._rules.outcome_of(transaction, height)

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from solders.pubkey import Pubkey
-
+from dex.instructions import SwapLayout
 from dex.pools.base import MakePool
-from dex.transactions import SwapLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,6 +12,6 @@ class Program:
 
     venue: str
     curve: str
-    program_id: Pubkey
+    program_id: str
     layout: SwapLayout
     pool: MakePool

@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from solders.pubkey import Pubkey
-
 from dex import tokens
-from dex.decoding import DecodedTransaction
 from dex.errors import DexError, OrderRejected, SlippageExceeded
+from dex.instructions import DecodedTransaction, SwapInstruction, SwapLayout
 from dex.pricing import undrained
 from dex.simulation.draws import draw_between
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
 from dex.simulation.pools import pool_at
 from dex.simulation.program import Program
-from dex.transactions import SwapInstruction, SwapLayout
 from dex.types import SwapStatus, Token
 
 # Off 0.5 % by one part in a million of the output, so that rounding stays within it.
@@ -40,12 +37,12 @@ class Settlement:
 
     seed: str
     market: Market
-    programs: Mapping[Pubkey, Program]
+    programs: Mapping[str, Program]
     latency_ms: tuple[int, int]
     faults: Faults
 
     @property
-    def layouts(self) -> dict[Pubkey, SwapLayout]:
+    def layouts(self) -> dict[str, SwapLayout]:
         return {program_id: program.layout for program_id, program in self.programs.items()}
 
     def venue_of(self, transaction: DecodedTransaction) -> str:
@@ -109,8 +106,8 @@ EXPIRED = Outcome(
 )
 
 
-def _token(mint: Pubkey) -> Token:
-    token = tokens.find(str(mint))
+def _token(mint: str) -> Token:
+    token = tokens.find(mint)
     if token is None:
         raise OrderRejected("NO_ROUTE", f"there is no pool of {mint}")
     return token

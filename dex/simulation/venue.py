@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from solders.pubkey import Pubkey
-
 from dex.errors import VenueUnavailable
+from dex.instructions import SwapInstruction, SwapLayout
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
 from dex.simulation.pools import quote_at
 from dex.simulation.program import Program
-from dex.transactions import SwapInstruction, SwapLayout, build_transaction
 from dex.types import Leg, Quote, Swap, SwapRequest, SwapState, route_name
 from dex.venues.base import Venue
 
@@ -56,6 +54,8 @@ class SimulatedVenue(Venue, ABC):
         return self.build_at_once(request, legs)
 
     def build_at_once(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+        from dex.transactions import build_transaction  # noqa: PLC0415  where nothing is signed
+
         simulation = self.tools.simulation
         height = max(leg.quote.block_height for leg in legs)
         signature, transaction = build_transaction(
@@ -88,8 +88,8 @@ class SimulatedVenue(Venue, ABC):
         program = self.tools.simulation.programs[leg.venue]
         instruction = SwapInstruction(
             program_id=program.program_id,
-            mint_in=Pubkey.from_string(request.token_in.mint),
-            mint_out=Pubkey.from_string(request.token_out.mint),
+            mint_in=request.token_in.mint,
+            mint_out=request.token_out.mint,
             amount_in=leg.quote.amount_in,
             min_amount_out=leg.quote.min_amount_out,
         )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
-from dex.signer import Signer
 from dex.types import Leg, Quote, Swap, SwapRequest, SwapState
 
 if TYPE_CHECKING:
+    from dex.signer import Signer
     from dex.simulation.venue import Simulation
 
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Tools:
     """What a venue is opened with: the process's key, and the market of the simulated ones."""
 
-    signer: Signer
+    signer: "Signer"
     simulation: "Simulation"
 
 

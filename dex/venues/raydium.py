@@ -1,11 +1,9 @@
 """Raydium: a CPMM pool by default; `DEX_RAYDIUM_CURVE` switches to CLMM or AMM v4."""
 
-from solders.pubkey import Pubkey
-
+from dex.instructions import SwapLayout, anchor_discriminator
 from dex.pools import clmm, constant_product
 from dex.simulation.program import Program
 from dex.simulation.venue import SimulatedVenue
-from dex.transactions import SwapLayout, anchor_discriminator
 
 NO_PRICE_LIMIT, BASE_INPUT = bytes(16), b"\x01"
 
@@ -16,14 +14,14 @@ class Raydium(SimulatedVenue):
         Program(
             venue=name,
             curve="cpmm",
-            program_id=Pubkey.from_string("CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C"),
+            program_id="CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C",
             layout=SwapLayout(prefix=anchor_discriminator("swap_base_input")),
             pool=constant_product.cpmm,
         ),
         Program(
             venue=name,
             curve="clmm",
-            program_id=Pubkey.from_string("CAMMCzo5YL8w4VFF8KVHrK22GGUsp5VTaW7grrKgrWqK"),
+            program_id="CAMMCzo5YL8w4VFF8KVHrK22GGUsp5VTaW7grrKgrWqK",
             layout=SwapLayout(
                 prefix=anchor_discriminator("swap_v2"), suffix=NO_PRICE_LIMIT + BASE_INPUT
             ),
@@ -32,7 +30,7 @@ class Raydium(SimulatedVenue):
         Program(
             venue=name,
             curve="amm_v4",
-            program_id=Pubkey.from_string("675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8"),
+            program_id="675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8",
             layout=SwapLayout(prefix=b"\x09"),
             pool=constant_product.amm_v4,
         ),

@@ -3,8 +3,6 @@
 import re
 from itertools import permutations
 
-from solders.pubkey import Pubkey
-
 from dex.simulation.program import Program
 from dex.simulation.venue import SimulatedVenue
 from dex.types import route_name
@@ -46,7 +44,7 @@ def route_names() -> list[str]:
     return [*VENUES, *map(route_name, permutations(VENUES, 2))]
 
 
-def label_of(program_id: Pubkey) -> str:
+def label_of(program_id: str) -> str:
     """The venue and the kind of pool of a program: "raydium clmm". ValueError for another's."""
     for venue in SIMULATED.values():
         for program in venue.programs:

@@ -9,13 +9,14 @@ from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 
 from dex import token_accounts, transactions
-from dex.decoding import DecodedTransaction, decode_transaction
+from dex.decoding import decode_transaction
 from dex.errors import OrderRejected
+from dex.instructions import DecodedTransaction, SwapInstruction
 from dex.signer import Signer
 from dex.simulation.blocks import blockhash, height_of
 from dex.simulation.program import Program
 from dex.tokens import SOL, USDC, USDT
-from dex.transactions import SwapInstruction, build_transaction, pool_address
+from dex.transactions import build_transaction, pool_address
 from dex.venues.registry import SIMULATED, label_of
 
 MOST_BYTES = 1_232  # of one packet, and so of a transaction
@@ -25,8 +26,8 @@ CPMM, DAMM_V2 = (SIMULATED[name].programs[0] for name in ("raydium", "meteora"))
 NATIVE, DOLLAR = Pubkey.from_string(SOL.mint), Pubkey.from_string(USDC.mint)
 SWAP = SwapInstruction(
     program_id=CPMM.program_id,
-    mint_in=NATIVE,
-    mint_out=DOLLAR,
+    mint_in=SOL.mint,
+    mint_out=USDC.mint,
     amount_in=1_500_000_000,
     min_amount_out=2**64 - 1,
 )
@@ -110,7 +111,8 @@ def test_bytes_that_are_no_transaction_are_refused(cut: bytes) -> None:
 
 
 def test_a_pool_that_is_not_of_these_mints_is_refused(monkeypatch) -> None:
-    other = pool_address(SWAP.program_id, SWAP.mint_in, SWAP.program_id)
+    program = Pubkey.from_string(SWAP.program_id)
+    other = pool_address(program, NATIVE, program)
     monkeypatch.setattr("dex.transactions.pool_address", lambda *_: other)
     _, raw = build()
     monkeypatch.undo()
@@ -128,8 +130,8 @@ def test_sol_that_is_sold_is_wrapped_and_what_is_left_unwrapped() -> None:
         *[token_accounts.ASSOCIATED_TOKEN_PROGRAM] * 2,
         SYSTEM_PROGRAM,
         TOKEN_PROGRAM,
-        CPMM.program_id,
-        DAMM_V2.program_id,
+        Pubkey.from_string(CPMM.program_id),
+        Pubkey.from_string(DAMM_V2.program_id),
         TOKEN_PROGRAM,
         transactions.MEMO_PROGRAM,
     ]
@@ -138,10 +140,8 @@ def test_sol_that_is_sold_is_wrapped_and_what_is_left_unwrapped() -> None:
 
 
 def test_sol_that_is_bought_is_unwrapped_and_other_pairs_need_neither() -> None:
-    bought = instructions(build(replace(SWAP, mint_in=DOLLAR, mint_out=NATIVE))[1])
-    neither = instructions(
-        build(replace(SWAP, mint_in=DOLLAR, mint_out=Pubkey.from_string(USDT.mint)))[1]
-    )
+    bought = instructions(build(replace(SWAP, mint_in=USDC.mint, mint_out=SOL.mint))[1])
+    neither = instructions(build(replace(SWAP, mint_in=USDC.mint, mint_out=USDT.mint))[1])
 
     assert [data for program, data in bought if program == TOKEN_PROGRAM] == [b"\x09"]
     assert SYSTEM_PROGRAM not in dict(bought)
@@ -154,7 +154,7 @@ def test_every_program_has_its_amounts_in_its_own_layout(program: Program) -> No
 
     raw = build(swap)[1]
 
-    data = dict(instructions(raw))[program.program_id]
+    data = dict(instructions(raw))[Pubkey.from_string(program.program_id)]
     assert struct.pack("<QQ", 1_500_000_000, 2**64 - 1) in data
     assert decode(raw).swaps == (swap,)
 

@@ -47,7 +47,7 @@ def test_the_web_loads_nothing_of_what_is_left_out() -> None:
     found = loaded("daphne", "daphne.cli", "orderengine.asgi", "orderengine.urls")
 
     assert {"daphne.server", "django.contrib.admin", "orders.views"} <= found
-    assert not found & {*lean.NOWHERE, *lean.STAND_INS, "orders.openapi"}
+    assert not found & {*lean.NOWHERE, *lean.STAND_INS, "orders.openapi", "solders"}
     assert not found & {"psutil", "orderengine.embedded"}
 
 
