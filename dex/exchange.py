@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from dex.errors import VenueUnavailable
 from dex.router import Router
 from dex.signer import open_signer
 from dex.simulation.chain import SimulatedChain
@@ -92,8 +93,16 @@ class Exchange:
         return await self._router.route(request)
 
     async def build(self, route: Route) -> Swap:
-        """The signed transaction of the route, not sent. Raises VenueUnavailable."""
-        return await self._venues[route.legs[0].venue].build(route.request, route.legs)
+        """The signed transaction of the route, not sent.
+
+        Raises VenueUnavailable: the next attempts prefer the other venues.
+        """
+        venue = route.legs[0].venue
+        try:
+            return await self._venues[venue].build(route.request, route.legs)
+        except VenueUnavailable:
+            self._router.rest(venue)
+            raise
 
     def build_at_once(self, route: Route) -> Swap | None:
         """What `build` would answer, where the venue has nothing to wait for; else None."""

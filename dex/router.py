@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from dex.decision import decide
 from dex.errors import DexError
@@ -10,6 +11,9 @@ from dex.types import Quote, QuoteFailure, Route, Strategy, SwapRequest
 from dex.venues.base import Venue
 
 log = logging.getLogger(__name__)
+
+# Longer than the pauses before an order's second and third attempt.
+REST_SECONDS = 10.0
 
 
 class Router:
@@ -21,10 +25,17 @@ class Router:
         *,
         timeouts_ms: Mapping[str, int],
         strategy: Strategy = Strategy.AUTO,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._venues = venues
         self._timeouts_ms = timeouts_ms
         self._strategy = strategy
+        self._monotonic = monotonic
+        self._resting: dict[str, float] = {}  # until when
+
+    def rest(self, venue: str) -> None:
+        """It could not build: for REST_SECONDS its quotes are taken only where no other one is."""
+        self._resting[venue] = self._monotonic() + REST_SECONDS
 
     async def route(self, request: SwapRequest) -> Route:
         """The best route now, with every quote it was chosen from.
@@ -34,12 +45,28 @@ class Router:
         (INSUFFICIENT_LIQUIDITY, NO_ROUTE).
         """
         answers = await asyncio.gather(*(self._ask(name, request) for name in self._venues))
+        if self._resting:
+            answers = self._without_resting(answers)
         return decide(
             request,
             quotes=tuple(answer for answer in answers if isinstance(answer, Quote)),
             failures=tuple(answer for answer in answers if isinstance(answer, QuoteFailure)),
             strategy=self._strategy,
         )
+
+    def _without_resting(self, answers: list[Quote | QuoteFailure]) -> list[Quote | QuoteFailure]:
+        """A quote of a venue that rests is a failure, where another venue has one."""
+        now = self._monotonic()
+        self._resting = {name: until for name, until in self._resting.items() if now < until}
+        if not any(isinstance(one, Quote) and one.venue not in self._resting for one in answers):
+            return answers
+        detail = "it could not build a transaction a moment ago"
+        return [
+            QuoteFailure(venue=one.venue, code="QUOTE_UNAVAILABLE", detail=detail)
+            if isinstance(one, Quote) and one.venue in self._resting
+            else one
+            for one in answers
+        ]
 
     async def _ask(self, name: str, request: SwapRequest) -> Quote | QuoteFailure:
         timeout_ms = self._timeouts_ms[name]

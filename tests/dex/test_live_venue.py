@@ -1,6 +1,7 @@
 """The seam of a live venue: one file and one line, beside the simulated ones (docs/dex.md)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -23,9 +24,10 @@ class Elsewhere(Venue):
 
     name = "elsewhere"
     landed: dict[str, Fill] = {}
+    price = 10**6
 
     async def quote(self, request: SwapRequest) -> Quote:
-        amount_out = 1_000_000 * request.amount_in // 10**9  # whatever the API says
+        amount_out = self.price * request.amount_in // 10**9  # whatever the API says
         return Quote(
             venue=self.name,
             curve="api",
@@ -41,6 +43,8 @@ class Elsewhere(Venue):
         )
 
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+        if request.order_id == "unbuilt":
+            raise VenueUnavailable("QUOTE_UNAVAILABLE", "the API answered 503")
         memo = Instruction(MEMO_PROGRAM, f"{request.order_id}:{request.attempt}".encode(), [])
         signer = self.tools.signer
         message = MessageV0.try_compile(signer.public_key, [memo], [], Hash(bytes(32)))
@@ -95,6 +99,24 @@ def test_a_live_venue_signs_sends_and_looks_up_for_itself(
     alone.send(swap)
 
     assert alone.status(swap).status is SwapStatus.LANDED
+
+
+def test_a_live_venue_that_cannot_build_leaves_the_next_attempt_to_another(
+    exchange: Blocking, request_for, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Elsewhere, "price", 10**9)  # better than any pool
+    request = request_for(order_id="unbuilt")
+    first = exchange.route(request)
+    assert first.venue == "elsewhere"
+    with pytest.raises(VenueUnavailable, match="503"):
+        exchange.build(first)
+
+    second = exchange.route(replace(request, attempt=2))
+
+    assert (second.venue, second.reason) == ("raydium", Reason.OTHER_TIMED_OUT)
+    assert second.explanation.endswith(
+        "Elsewhere: QUOTE_UNAVAILABLE, it could not build a transaction a moment ago"
+    )
 
 
 def test_a_live_venue_that_cannot_say_of_one_swap_says_of_the_others(exchange: Blocking) -> None:

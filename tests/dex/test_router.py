@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dex.errors import DexError, OrderRejected, VenueUnavailable
-from dex.router import Router
+from dex.router import REST_SECONDS, Router
 from dex.tokens import SOL, USDC
 from dex.types import Leg, Quote, Reason, Route, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
@@ -221,3 +221,29 @@ async def test_what_several_venues_say_alike_is_said_once(
         await routed(raydium=first, meteora=second)
 
     assert caught.value.detail == detail
+
+
+async def test_a_venue_that_could_not_build_is_left_alone_for_a_while() -> None:
+    venues = {"raydium": StubVenue(raydium), "meteora": StubVenue(meteora)}
+    now = 100.0
+    router = Router(venues, timeouts_ms=dict.fromkeys(venues, 5_000), monotonic=lambda: now)
+
+    router.rest("raydium")
+
+    now += REST_SECONDS - 0.1
+    resting = await router.route(REQUEST)
+    assert (resting.venue, [failure.venue for failure in resting.failures]) == (
+        "meteora",
+        ["raydium"],
+    )
+    now += 0.1
+    assert (await router.route(REQUEST)).venue == "raydium"
+
+
+async def test_where_every_venue_that_quotes_rests_the_best_is_taken() -> None:
+    venues = {"raydium": StubVenue(raydium), "meteora": StubVenue(UNAVAILABLE)}
+    router = Router(venues, timeouts_ms=dict.fromkeys(venues, 5_000))
+
+    router.rest("raydium")
+
+    assert (await router.route(REQUEST)).venue == "raydium"
