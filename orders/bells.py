@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from orders.events import ORDER_GROUP
 
 INBOX_SIZE = 1000
+MOST_BEHIND = 5000
 # A bell that takes longer is lost, as Redis was away, or comes after those that overtook it.
 WAIT_SECONDS = 0.25
 # Orders of which is known what was heard, those heard of last: 5 MiB.
@@ -18,7 +19,8 @@ Key = tuple[str, str]  # group, order id
 
 
 class Bell(NamedTuple):
-    """Something happened to an order. `frame` is None when only its newest seq is known."""
+    """Something happened to an order. Without a `frame`, `seq` is all that is known: of one that is
+    followed by itself the newest, through an owner's group the first that was not kept."""
 
     group: str
     order_id: str
@@ -32,6 +34,10 @@ def heard(group: str, frame: dict[str, Any]) -> Bell:
     return Bell(group, frame["orderId"], frame["seq"], frame, json.dumps(frame))
 
 
+def without_frame(bell: Bell) -> Bell:
+    return bell._replace(frame=None, text="")
+
+
 def of_one_order(group: str) -> bool:
     return group.startswith(ORDER_GROUP)
 
@@ -40,12 +46,14 @@ class Inbox:
     """Of one socket. Of each followed order it keeps the newest bell and those it directly follows:
     the rows have the rest.
 
-    What is heard through an owner's group is kept one by one, and dropped past INBOX_SIZE.
+    What is heard through an owner's group is kept one by one; past INBOX_SIZE only, for each order,
+    where that begins. Past MOST_BEHIND the inbox has `overflowed`: something is lost.
     """
 
     def __init__(self) -> None:
         self._bells: dict[tuple[str, str, int], deque[Bell]] = {}
         self._rung = asyncio.Event()
+        self.overflowed = False
 
     def ring(self, bell: Bell) -> None:
         if of_one_order(bell.group):
@@ -55,10 +63,20 @@ class Inbox:
             if waiting and bell.seq != waiting[-1].seq + 1:
                 waiting.clear()
             waiting.append(bell)
-        elif len(self._bells) >= INBOX_SIZE:
+        elif (bell.group, bell.order_id, 0) in self._bells:
             return
-        else:
+        elif len(self._bells) < INBOX_SIZE:
             self._bells[bell.group, bell.order_id, bell.seq] = deque([bell])
+        elif len(self._bells) < MOST_BEHIND:
+            self._bells[bell.group, bell.order_id, 0] = deque([without_frame(bell)])
+        else:
+            self.overflowed = True
+        self._rung.set()
+
+    def put_back(self, bell: Bell) -> None:
+        """One of an owner's group that was not brought to the client: it comes next."""
+        behind = (bell.group, bell.order_id, 0)
+        self._bells = {behind: deque([without_frame(bell)])} | self._bells
         self._rung.set()
 
     async def get(self) -> Bell:

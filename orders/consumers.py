@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,11 +33,14 @@ CHECK_SECONDS = 1.0
 MAX_FOLLOWED = 1000
 MAX_SOCKETS = 1000  # of one caller in one process, where requests are limited
 open_of: Counter[str] = Counter()
-RECENT = 100
+# Orders of which a socket knows what it was sent, though it follows them no more.
+RECENT = 2000
 # The close code of a refusal, by the status of its problem.
 CLOSE_CODES = {400: 4400, 401: 4401, 403: 4403, 404: 4404, 429: 4429}
 TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
+# After an event could not be read for a socket.
+AGAIN_SECONDS = 1.0
 # How long an answer that is on its way may hold up the goodbye.
 FAREWELL_SECONDS = 3.0
 
@@ -62,7 +65,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.inbox = Inbox()
         self.following: dict[str, Following] = {}
         self.following_all = False
-        self.ended: deque[str] = deque(maxlen=RECENT)
+        self.sent: dict[str, int] = {}  # the last seq of each of RECENT
         self.has_place = False
         self.closing = False
         self.close_after = ""  # the order of the address, if it names one
@@ -219,15 +222,18 @@ class OrderConsumer(AsyncWebsocketConsumer):
         return {**serializer.validated_data, "type": kind}
 
     async def on_ping(self, frame: dict[str, Any]) -> None:
-        await self.say(type="pong", timestamp=iso(datetime.now(UTC)))
+        answered = {"requestId": frame["requestId"]} if "requestId" in frame else {}
+        await self.say(type="pong", timestamp=iso(datetime.now(UTC)), **answered)
 
     async def on_subscribe(self, frame: dict[str, Any]) -> None:
         if frame.get("scope") == "all":
             await hub().join(owner_group(self.owner_id), self.inbox)
             self.following_all = True
             await self.say(**acknowledged(frame))
+        elif "afterSeq" not in frame and frame["orderId"] in self.following:
+            await self.say(**acknowledged(frame))  # and it goes on
         else:
-            await self.follow(frame["orderId"], frame["afterSeq"], ack=acknowledged(frame))
+            await self.follow(frame["orderId"], frame.get("afterSeq", 0), ack=acknowledged(frame))
 
     async def on_unsubscribe(self, frame: dict[str, Any]) -> None:
         async with self.sending:
@@ -243,12 +249,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
             if self.closing:
                 return  # nobody would hear of this order: it is not placed
+            self.require_room()
             placed = await intake.place(frame["order"], self.owner_id, "/order")
             answer = {**placed.as_json(), "replayed": placed.replayed}
             request_id = frame.get("requestId")
             await self.say(type="ack", action="order.submit", requestId=request_id, **answer)
-            if placed.order_id not in (*self.following, *self.ended):  # else it was heard
-                await self.replay(placed.order_id, 0)
+            if placed.order_id not in self.following:
+                await self.follow_placed(placed.order_id)
 
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
         await self.spend()
@@ -277,9 +284,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
         `ack` is said before the first event.
         """
         order = await self.own_order(order_id)
-        if len(self.following) >= MAX_FOLLOWED and order_id not in self.following:
-            detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
-            raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)
+        before = self.following.get(order_id)
+        if before is None:
+            self.require_room()
         await hub().join(order_group(order_id), self.inbox)
         following = self.following[order_id] = Following(after, min(after, order.seq))
         try:
@@ -287,39 +294,80 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.say(**ack)
             await self.read_rows(order_id, following, replayed=True)
         except Exception:
-            self.unfollow(order_id)
+            if before is None:
+                self.unfollow(order_id)
+            else:
+                self.following[order_id] = before
             raise
         if order.status in TERMINAL and order_id in self.following:
             await self.end(order_id)  # the client had every event before, or they are dropped
 
+    async def follow_placed(self, order_id: str) -> None:
+        """An order that was acknowledged: whatever happens now, it is no refusal of the order."""
+        try:
+            await self.replay(order_id, self.sent.get(order_id, 0))
+        except Exception as error:  # the hub's poll brings its events
+            log.warning("socket.replay_failed", order_id=order_id, error=repr(error))
+            await hub().join(order_group(order_id), self.inbox)
+            self.following[order_id] = Following(0, self.sent.get(order_id, 0))
+
+    def require_room(self) -> None:
+        """Raises Problem where the socket follows as many orders as one may."""
+        if len(self.following) >= MAX_FOLLOWED:
+            detail = f"A socket follows at most {MAX_FOLLOWED} orders: unsubscribe from some."
+            raise Problem(status=429, code="TOO_MANY_SUBSCRIPTIONS", detail=detail)
+
     def unfollow(self, order_id: str) -> None:
-        if self.following.pop(order_id, None) is not None:
+        if (following := self.following.pop(order_id, None)) is not None:
             hub().leave(order_group(order_id), self.inbox)
+            self.remember(order_id, following.last)
+
+    def remember(self, order_id: str, seq: int) -> None:
+        self.sent.pop(order_id, None)
+        self.sent[order_id] = seq
+        if len(self.sent) > RECENT:
+            del self.sent[next(iter(self.sent))]
 
     async def pump(self) -> None:
         """Bring what the doorbells announce to the client, until the socket closes."""
         while True:
             bell = await self.inbox.get()
+            if self.inbox.overflowed:
+                await self.refuse(left_behind())
+                return
             try:
                 async with self.sending:
                     await self.deliver(bell)
             except Exception as error:  # the next bell or poll finds the rows again
                 log.warning("socket.delivery_failed", order_id=bell.order_id, error=repr(error))
-                hub().ring_again(bell.order_id)
+                if bell.order_id in self.following:
+                    hub().ring_again(bell.order_id)
+                else:
+                    self.inbox.put_back(bell)
+                    await asyncio.sleep(AGAIN_SECONDS)
 
     async def deliver(self, bell: Bell) -> None:
         following = self.following.get(bell.order_id)
         if following is None:
-            # The last event of an order that was followed by itself was sent by itself.
-            for_all = self.following_all and bell.group == owner_group(self.owner_id)
-            if for_all and bell.frame and bell.order_id not in self.ended:
-                await self.send(text_data=bell.text)
+            if self.following_all and bell.group == owner_group(self.owner_id):
+                await self.pass_on(bell)
         elif bell.frame is not None and bell.seq == following.last + 1:
             await self.forward(following, bell.frame, bell.text)
         elif bell.seq > following.last:
             await self.read_rows(bell.order_id, following, replayed=False)
             if bell.seq > following.last:  # read from a server that is behind
                 hub().ring_again(bell.order_id)
+
+    async def pass_on(self, bell: Bell) -> None:
+        """Of an order that is followed for `scope: all` alone."""
+        last = self.sent.get(bell.order_id, 0)  # when it was followed by itself
+        if bell.frame is not None and bell.seq > last:
+            await self.send(text_data=bell.text)
+        elif bell.frame is None:
+            after = max(last, bell.seq - 1)
+            for event in await in_thread(queries.events_after, bell.order_id, self.owner_id, after):
+                await self.send(text_data=json.dumps(event.frame(replayed=False)))
+                self.remember(bell.order_id, event.seq)
 
     async def read_rows(self, order_id: str, following: Following, *, replayed: bool) -> None:
         events: list[Event] = await in_thread(
@@ -339,7 +387,6 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def end(self, order_id: str) -> None:
         """No more comes of this order."""
         self.unfollow(order_id)
-        self.ended.append(order_id)
         if order_id == self.close_after:
             self.closing = True
             await self.close(1000)
@@ -349,6 +396,14 @@ def acknowledged(frame: Frame) -> Frame:
     """Of a subscription or the end of one: what it said comes back."""
     said = ("scope", "orderId", "requestId")
     return {"type": "ack", "action": frame["type"]} | {n: frame[n] for n in said if n in frame}
+
+
+def left_behind() -> Problem:
+    detail = (
+        "More orders have moved than are kept for a socket that does not keep up. Subscribe again, "
+        "and read what is missing from GET /api/orders."
+    )
+    return Problem(status=503, code="LEFT_BEHIND", detail=detail)
 
 
 def no_such_order(order_id: str) -> Problem:

@@ -26,7 +26,7 @@ from orders.once import once, once_per_loop
 log = structlog.get_logger(__name__)
 
 # Doorbells that may wait for Redis; more are dropped, the sockets' poll finds the rows.
-BACKLOG = 1000
+BACKLOG = 5000
 TOGETHER = 100
 SEND_TIMEOUT_SECONDS = 1.0
 ORDER_GROUP, OWNER_GROUP, OPEN = "order.", "owner.", "open"

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import structlog
@@ -30,6 +31,7 @@ POLL_SECONDS = 1.5
 JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
 RUNG_TOGETHER = 50
+READ_TOGETHER = 200
 # What is committed so much later than it was begun is found by the next poll, and what is committed
 # LONGEST_SECONDS later where this role sees that somebody is at it.
 OVERLAP_SECONDS = 4.0
@@ -146,12 +148,14 @@ class Hub:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._ring_newest()
-                await self._find_lost()
-                await in_thread(presence.report)  # to Redis, which may be away
-            except Exception as error:  # nothing may end the poll: it makes good what was lost
-                log.warning("hub.poll_failed", error=repr(error))
+            for step in (self._ring_newest, self._find_lost, self._report):
+                try:
+                    await step()
+                except Exception as error:  # nothing may end the poll: it makes good what was lost
+                    log.warning("hub.poll_failed", step=step.__name__, error=repr(error))
+
+    async def _report(self) -> None:
+        await in_thread(presence.report)  # to Redis, which may be away
 
     async def _ring_newest(self) -> None:
         watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if of_one_order(n)]
@@ -207,9 +211,13 @@ class Hub:
     async def _read(self, since: Mapping[Key, float]) -> None:
         """Bring from the rows what no bell has: all that follows what was heard of an order, or
         else its events from a moment on."""
-        wanted = {key[1]: (self._in_order.newest(key), moment) for key, moment in since.items()}
-        for event in await in_thread(queries.events_since, wanted) if wanted else []:
-            self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
+        keys = iter(since)
+        while some := list(islice(keys, READ_TOGETHER)):
+            wanted = {key[1]: (self._in_order.newest(key), since[key]) for key in some}
+            for number, event in enumerate(await in_thread(queries.events_since, wanted)):
+                if number % RUNG_TOGETHER == 0:  # for sockets to send what they have
+                    await asyncio.sleep(0)
+                self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -50,12 +50,15 @@ UNION
 (SELECT owner_id, id, seq FROM orders_order
  WHERE {_MOVED} AND status = 'pending' AND started_at IS NOT NULL ORDER BY id)
 """
+# LIMIT and OFFSET 0: joined, all events there are would be read for each order.
 EVENTS_SINCE = """
 SELECT e.order_id, o.owner_id, e.seq, e.status, e.previous_status, e.attempt, e.created_at, e.data,
        extract(epoch FROM now() - e.created_at)::float8 AS age
 FROM unnest(%(ids)s::text[], %(after)s::int[]) AS asked(id, after)
-JOIN orders_order o USING (id) JOIN orders_orderevent e ON e.order_id = id AND e.seq > asked.after
-ORDER BY e.order_id, e.seq
+CROSS JOIN LATERAL (SELECT owner_id FROM orders_order WHERE id = asked.id LIMIT 1) o
+CROSS JOIN LATERAL (
+    SELECT * FROM orders_orderevent WHERE order_id = asked.id AND seq > asked.after
+    ORDER BY seq OFFSET 0) e
 """
 # The oldest transaction that writes: what it has written is seen with its end, and has the time of
 # its beginning. Other roles' are not shown.
@@ -144,7 +147,7 @@ def events_since(wanted: Mapping[str, tuple[int, float]]) -> list[Event]:
         seq, moment = wanted[row["order_id"]]
         if row.pop("age") <= now - moment or seq:
             found.append(Event(**row))
-    return found
+    return sorted(found, key=lambda event: (event.order_id, event.seq))
 
 
 def newest_seqs(order_ids: list[str]) -> dict[str, int]:

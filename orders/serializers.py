@@ -338,6 +338,7 @@ class OrderReference(Strict):
 
 class PingFrame(Strict):
     type = serializers.CharField()
+    requestId = Reference(required=False)
 
 
 class SubscriptionFrame(Strict):
@@ -345,7 +346,7 @@ class SubscriptionFrame(Strict):
 
     type = serializers.CharField()
     orderId = Reference(required=False)
-    afterSeq = WholeNumber(min_value=0, max_value=2**31 - 1, default=0)
+    afterSeq = WholeNumber(min_value=0, max_value=2**31 - 1, required=False)
     scope = serializers.ChoiceField(choices=["all"], required=False)
     requestId = Reference(required=False)
 

@@ -15,8 +15,21 @@ from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
 
 from orderengine.asgi import application
-from orders import database, events, execution, hub, intake, parsing, queries
+from orders import (
+    bells,
+    consumers,
+    database,
+    events,
+    execution,
+    hub,
+    intake,
+    parsing,
+    placement,
+    queries,
+)
+from orders.bells import INBOX_SIZE
 from orders.consumers import OrderConsumer
+from orders.models import Order
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, pointers, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
@@ -351,6 +364,133 @@ async def test_an_order_heard_twice_over_is_told_once(hers: Socket, alice: User)
     assert await hers.until_pong() == []
 
 
+@pytest.mark.usefixtures("soon_found")
+async def test_of_a_burst_whose_doorbells_are_lost_every_order_is_heard_once(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    monkeypatch.setattr(events, "publish", lambda event: None)
+    batch = [factories.order_request(owner_id=alice.pk)] * 100
+
+    async def placed() -> list[str]:
+        return [one.order_id for one in await placement.place_orders(batch)]
+
+    order_ids = [one for _ in range(INBOX_SIZE // 100 + 3) for one in await placed()]
+
+    heard = [frame["orderId"] for frame in await hers.events(len(order_ids), 20)]
+    assert sorted(heard) == sorted(order_ids)
+    assert await hers.until_pong() == []
+
+
+async def test_what_an_inbox_had_no_room_for_is_read(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    monkeypatch.setattr(bells, "INBOX_SIZE", 0)
+    away = iter([psycopg.OperationalError("away"), None])
+    read = queries.events_after
+
+    def read_the_second_time(*of: Any) -> Any:
+        if error := next(away, None):
+            raise error
+        return read(*of)
+
+    monkeypatch.setattr(queries, "events_after", read_the_second_time)
+    monkeypatch.setattr(consumers, "AGAIN_SECONDS", 0.1)
+
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+
+    assert seqs(await hers.events(5)) == [1, 2, 3, 4, 5]
+    assert await hers.until_pong() == []
+
+
+async def test_a_socket_that_is_left_behind_is_told_so(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    monkeypatch.setattr(bells, "INBOX_SIZE", 1)
+    monkeypatch.setattr(bells, "MOST_BEHIND", 1)
+
+    for seq in (1, 2):
+        hub.hub()._ring(bells.Bell(events.owner_group(alice.pk), UNKNOWN, seq, {}))
+
+    await refusal(hers, 503, "LEFT_BEHIND")
+    assert await hers.close_code() == 1013
+
+
+async def test_what_was_sent_before_unsubscribing_is_not_heard_again(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    publish, late = events.publish, []
+    monkeypatch.setattr(events, "publish", late.append)
+    await hers.send(type="order.submit", order=order_body())
+    order_id = (await acknowledged(hers, "order.submit"))["orderId"]
+    await hers.events(1)
+    await hers.send(type="unsubscribe", orderId=order_id)
+    await acknowledged(hers, "unsubscribe")
+    monkeypatch.setattr(events, "publish", publish)
+
+    publish(late[0])
+    await execute(order_id)
+
+    assert seqs(await hers.events(4)) == [2, 3, 4, 5]
+    assert await hers.until_pong() == []
+
+
+def withdraw(order_id: str) -> None:
+    order = Order.of_row(
+        database.rows("SELECT * FROM orders_order WHERE id = %(id)s", {"id": order_id})[0]
+    )
+    intake.withdraw(order)
+
+
+async def test_of_many_that_ended_by_themselves_nothing_is_heard_again(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    publish, late = events.publish, []
+    monkeypatch.setattr(events, "publish", late.append)
+    order_ids = []
+    for _ in range(160):
+        await hers.send(type="order.submit", order=order_body())
+        order_ids.append((await acknowledged(hers, "order.submit"))["orderId"])
+        await hers.events(1)
+    await asyncio.to_thread(lambda: [*map(withdraw, order_ids)])
+    await hers.events(len(order_ids), 20)  # by the poll
+
+    for event in late:
+        publish(event)
+    monkeypatch.setattr(events, "publish", publish)
+
+    last = await place(owner_id=alice.pk)
+    assert [frame["orderId"] for frame in await hers.events(1)] == [last]
+
+
+async def test_a_second_subscription_goes_on_and_begins_again_where_it_says_so(
+    socket: Socket,
+) -> None:
+    order_id = await place()
+    await socket.send(type="subscribe", orderId=order_id)
+    await acknowledged(socket, "subscribe")
+    await socket.events(1)
+
+    await socket.send(type="subscribe", orderId=order_id)
+    await acknowledged(socket, "subscribe")
+    assert await socket.until_pong() == []
+
+    await socket.send(type="subscribe", orderId=order_id, afterSeq=0)
+    await acknowledged(socket, "subscribe")
+    await execute(order_id)
+    assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
+
 async def test_all_orders_are_heard_no_more_after_unsubscribing(hers: Socket, alice: User) -> None:
     await hers.send(type="subscribe", scope="all")
     await acknowledged(hers, "subscribe")
@@ -403,6 +543,58 @@ async def test_finished_orders_do_not_use_up_the_socket(
         await socket.send(type="subscribe", orderId=order_id)
         await acknowledged(socket, "subscribe")
         assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
+
+async def test_an_order_that_could_not_be_followed_is_not_placed(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orders.consumers.MAX_FOLLOWED", 1)
+    await socket.send(type="order.submit", requestId="a", order=order_body())
+    first = await acknowledged(socket, "order.submit")
+    await socket.events(1)
+
+    await socket.send(type="order.submit", requestId="b", order=order_body())
+
+    assert (await refusal(socket, 429, "TOO_MANY_SUBSCRIPTIONS"))["inReplyTo"] == "b"
+    assert await asyncio.to_thread(stored_orders) == [first["orderId"]]
+
+
+@pytest.mark.usefixtures("soon_found")
+async def test_an_order_that_was_acknowledged_is_followed_whatever_happens(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise psycopg.OperationalError("away")
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr(queries, "events_after", away)
+        await socket.send(type="order.submit", requestId="a", order=order_body())
+        placed = await acknowledged(socket, "order.submit")
+        assert await socket.until_pong() == []
+    await execute(placed["orderId"])
+
+    assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
+
+async def test_a_subscription_stays_where_its_second_one_fails(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = await place()
+    await socket.send(type="subscribe", orderId=order_id)
+    await acknowledged(socket, "subscribe")
+    await socket.events(1)
+
+    def away(*_: Any) -> None:
+        raise psycopg.OperationalError("away")
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr(queries, "events_after", away)
+        await socket.send(type="subscribe", orderId=order_id, afterSeq=0)
+        await acknowledged(socket, "subscribe")
+        await refusal(socket, 503)
+    await execute(order_id)
+
+    assert seqs(await socket.events(4)) == [2, 3, 4, 5]
 
 
 async def test_too_many_orders_at_once_are_refused(
@@ -630,7 +822,7 @@ async def test_a_wrong_frame_is_answered_and_the_socket_stays(socket: Socket, te
         '"type":"order.submit","order":[]',
         '"type":"order.cancel","orderId":""',
         '"type":"subscribe"',
-        '"type":"ping"',
+        '"type":"ping","seq":1',
         '"type":"nonsense"',
         '"type":5',
         '"order":{}',

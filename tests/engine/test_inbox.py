@@ -44,12 +44,54 @@ async def test_what_directly_follows_is_heard_one_by_one() -> None:
     ]
 
 
-async def test_what_an_owner_hears_is_kept_one_by_one_up_to_a_bound() -> None:
-    inbox = Inbox()
-    for seq in range(INBOX_SIZE + 10):
-        inbox.ring(Bell(owner_group(None), "ord_1", seq))
+def owners(order_id: str, seq: int) -> Bell:
+    return Bell(owner_group(None), order_id, seq, {}, "text")
 
-    assert [(await inbox.get()).seq for _ in range(INBOX_SIZE)] == list(range(INBOX_SIZE))
+
+async def test_what_an_owner_hears_is_kept_one_by_one_and_then_where_each_order_begins() -> None:
+    inbox = Inbox()
+    for seq in range(1, INBOX_SIZE + 10):
+        inbox.ring(owners("ord_1", seq))
+    for seq in (3, 4):
+        inbox.ring(owners("ord_2", seq))
+
+    heard = [await inbox.get() for _ in range(INBOX_SIZE + 2)]
+
+    assert [(bell.seq, bell.text) for bell in heard[:INBOX_SIZE]] == [
+        (seq, "text") for seq in range(1, INBOX_SIZE + 1)
+    ]
+    assert [(bell.order_id, bell.seq, bell.frame) for bell in heard[INBOX_SIZE:]] == [
+        ("ord_1", INBOX_SIZE + 1, None),
+        ("ord_2", 3, None),
+    ]
+    assert not inbox.overflowed
+
+
+async def test_what_was_put_back_comes_before_what_follows_it() -> None:
+    inbox = Inbox()
+    inbox.ring(owners("ord_1", 1))
+    bell = await inbox.get()
+    inbox.ring(owners("ord_1", 2))
+
+    inbox.put_back(bell)
+
+    assert [(one.seq, one.frame) for one in (await inbox.get(), await inbox.get())] == [
+        (1, None),
+        (2, {}),
+    ]
+
+
+async def test_an_inbox_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "INBOX_SIZE", 1)
+    monkeypatch.setattr(bells, "MOST_BEHIND", 2)
+    inbox = Inbox()
+    for number in range(2):
+        inbox.ring(owners(f"ord_{number}", 1))
+    assert not inbox.overflowed
+
+    inbox.ring(owners("ord_2", 1))
+
+    assert inbox.overflowed
 
 
 class Heard:

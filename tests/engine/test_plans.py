@@ -176,3 +176,13 @@ def test_the_chain_reads_what_it_is_asked_for(planned: When) -> None:
             assert rows_read(conn, ASK, {"signatures": ["7"]}) < 10
         finally:
             conn.execute("TRUNCATE chain.transaction")
+
+
+def test_the_events_that_were_missed_are_read_alone(planned: When) -> None:
+    with connected(database.options()) as conn:
+        planned(conn, queries.EVENTS_SINCE, {"ids": ["none"] * MANY, "after": [0] * MANY})
+        loop.run(placement.place_orders([order_request() for _ in range(MANY)]))
+        ids = [order_in(Status.ROUTING).id for _ in range(4)]
+        params = {"ids": ids, "after": [1] * 4}
+
+        assert rows_read(conn, queries.EVENTS_SINCE, params, finds=4) < 20
