@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from select import POLLIN, poll
 from typing import Any, TypeVar
 
 import psycopg
@@ -34,6 +35,23 @@ def no_answer(seconds: float) -> psycopg.OperationalError:
 
 def takes_no_writes(error: psycopg.Error) -> psycopg.OperationalError:
     return psycopg.OperationalError(f"PostgreSQL takes no writes: {error}".strip())
+
+
+def is_dead(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server has ended a connection on which no statement is under way.
+
+    PostgreSQL may have restarted long ago: whoever comes next is not to learn it from an error.
+    """
+    if conn.closed:
+        return True
+    socket = poll()
+    socket.register(conn.fileno(), POLLIN)
+    try:
+        while socket.poll(0):  # its last words, a notice, or the end
+            conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -106,6 +124,8 @@ class Session:
         Raises psycopg.OperationalError while PostgreSQL is away, or silent for ANSWER_SECONDS.
         """
         conn = self._conn
+        if conn is not None and not conn.lock.locked() and is_dead(conn):
+            await conn.close()
         if conn is None or conn.closed:
             conn = await self._open()
         try:

@@ -13,7 +13,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from dex.postgres import ANSWER_SECONDS, PLANNED_ONCE, BoundedConnection, Session, forget
+from dex.postgres import (
+    ANSWER_SECONDS,
+    PLANNED_ONCE,
+    BoundedConnection,
+    Session,
+    forget,
+    is_dead,
+)
 from orders.once import once
 
 Row = dict[str, Any]
@@ -58,6 +65,13 @@ def options() -> str:
 STATEMENTS: dict[str, Any] = {"prepare_threshold": 2, "row_factory": dict_row}
 
 
+def require_living(conn: BoundedConnection) -> None:
+    """Raises psycopg.OperationalError. The pool would ask the server, and each time."""
+    if is_dead(conn):
+        pool().drain()  # or it looks at one after the other, with a pause that grows
+        raise psycopg.OperationalError("the server has ended this connection")
+
+
 @once
 def pool() -> ConnectionPool[BoundedConnection]:
     return ConnectionPool(
@@ -68,6 +82,7 @@ def pool() -> ConnectionPool[BoundedConnection]:
         max_size=16,
         timeout=2,
         reconnect_timeout=5,
+        check=require_living,
         open=True,
     )
 
@@ -99,12 +114,7 @@ def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     with pool().connection() as conn:
         waited = time.monotonic() - asked
         conn.answer_seconds = max(ANSWER_SECONDS - waited, LEAST_SECONDS)
-        try:
-            return run(conn, sql, params)
-        except psycopg.OperationalError:
-            if conn.closed:  # PostgreSQL may have restarted: the others are dead as well
-                pool().drain()
-            raise
+        return run(conn, sql, params)
 
 
 def run(conn: BoundedConnection, sql: str, params: dict[str, Any]) -> list[Row]:

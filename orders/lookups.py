@@ -4,20 +4,15 @@ Every lookup names the owner: somebody else's order does not exist.
 """
 
 import re
-import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import psycopg
+from typing import NamedTuple
 
 from dex.grouping import Grouped
 from orders import database
-from orders.database import Row
 from orders.once import once_per_loop
 from orders.problems import DATABASE_AWAY
 from orders.queries import STEPS, Found
 
-AT_ONCE_SECONDS = 0.1
 ORDER_ID = re.compile(r"ord_\d{13}_[a-z0-9]{10}", re.ASCII)
 # LIMIT: planned in an empty database, a join would read all orders there are.
 ORDERS = f"""
@@ -44,20 +39,9 @@ async def order(order_id: str, owner_id: int | None) -> Found | None:
 async def read(wanted: Sequence[Wanted]) -> list[Found | None]:
     found: list[Found | None] = [None] * len(wanted)
     ids, owners = [one.order_id for one in wanted], [one.owner_id for one in wanted]
-    for row in await rows({"ids": ids, "owners": owners}):
+    for row in await _session().rows(ORDERS, {"ids": ids, "owners": owners}):
         found[row["place"] - 1] = Found.of_row(row)
     return found
-
-
-async def rows(params: dict[str, Any]) -> list[Row]:
-    """Asked again where the connection that was kept is dead: PostgreSQL may have restarted."""
-    asked = time.monotonic()
-    try:
-        return await _session().rows(ORDERS, params)
-    except psycopg.OperationalError:
-        if time.monotonic() - asked > AT_ONCE_SECONDS:
-            raise
-        return await _session().rows(ORDERS, params)
 
 
 _session = once_per_loop(database.new_session)

@@ -23,7 +23,7 @@ WHERE order_id = %(id)s RETURNING seq
 
 # The sessions that look orders up, of this process.
 END_SESSIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE query LIKE '%%wanted.place%%' AND pid <> pg_backend_pid() AND datname = current_database()
 """
 

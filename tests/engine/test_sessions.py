@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -27,15 +28,45 @@ async def test_statements_of_one_moment_share_one_connection(session: Session) -
     assert len({row["pid"] for [row] in rows}) == 1
 
 
-async def test_a_connection_that_broke_costs_one_call_and_is_opened_again(session: Session) -> None:
+async def test_a_connection_that_broke_while_nobody_asked_is_opened_again(session: Session) -> None:
     [before] = await session.rows(PID, {})
     database.row("SELECT pg_terminate_backend(%(pid)s, 5000)", before)
 
-    with pytest.raises(psycopg.OperationalError):
-        await session.rows(PID, {})
-
     [after] = await session.rows(PID, {})
+
     assert after["pid"] != before["pid"]
+
+
+async def test_a_statement_whose_connection_breaks_is_not_repeated(session: Session) -> None:
+    [before] = await session.rows(PID, {})
+    asking = asyncio.create_task(session.rows("SELECT pg_sleep(5)", {}))
+    await asyncio.sleep(0.05)
+    database.row("SELECT pg_terminate_backend(%(pid)s, 5000)", before)
+
+    with pytest.raises(psycopg.OperationalError):
+        await asking
+
+
+def test_connections_of_the_pool_that_broke_are_given_to_nobody() -> None:
+    with ExitStack() as lent:
+        conns = [lent.enter_context(database.pool().connection()) for _ in range(8)]
+        broken = {conn.info.backend_pid for conn in conns}
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        for pid in broken:
+            conn.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    found = {database.rows(PID, {})[0]["pid"] for _ in range(3)}
+
+    assert not found & broken
+
+
+async def test_what_a_server_says_meanwhile_is_no_end(session: Session) -> None:
+    [before] = await session.rows(PID, {})
+    await session._conn.execute("LISTEN said")
+    database.row("SELECT pg_notify('said', 'something')", {})
+    await asyncio.sleep(0.1)
+
+    assert await session.rows(PID, {}) == [before]
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(
