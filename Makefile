@@ -1,5 +1,6 @@
 PYTHON ?= $(or $(shell python3 .ci/interpreter 2>/dev/null),python3)
 HOST ?= http://127.0.0.1:3000
+override HOST := $(patsubst %/,%,$(HOST))
 RATE ?= 100
 DURATION ?= 1m
 BIN := .venv/bin

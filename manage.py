@@ -5,10 +5,12 @@ import os
 import sys
 
 import psycopg
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db.utils import OperationalError, ProgrammingError
 from psycopg.errors import LockNotAvailable, UndefinedTable
+from psycopg_pool import PoolTimeout
 
 
 def main() -> None:
@@ -27,10 +29,28 @@ def main() -> None:
                 f"PostgreSQL: {first_line(error)}: another session keeps a table (pg_stat_activity "
                 "has it); repeat the command when it has ended"
             )
-        sys.exit(
-            f"PostgreSQL: {first_line(error)}: start the stack with `make up`, set DATA_DIR to "
-            "that of a running one, or set DATABASE_URL"
+        sys.exit(f"PostgreSQL: {reason(error)}: {mend()}")
+
+
+def reason(error: Exception) -> str:
+    """A pool says that it has no connection; why, a connection says."""
+    if isinstance(error.__cause__ or error, PoolTimeout):
+        from orders import database  # noqa: PLC0415  needs the settings
+
+        try:
+            psycopg.connect(database.conninfo(), connect_timeout=2).close()
+        except psycopg.Error as of_connection:
+            return first_line(of_connection)
+    return first_line(error)
+
+
+def mend() -> str:
+    if settings.EMBEDDED:
+        return (
+            "start the stack with `make up`, set DATA_DIR to that of a running one, or set "
+            "DATABASE_URL"
         )
+    return "is DATABASE_URL right?"
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ signs in.
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -20,12 +21,24 @@ from typing import Any, NamedTuple
 import locust.stats
 from locust import HttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
 from websocket import ABNF, WebSocketException, WebSocketTimeoutException, create_connection
 
 Event = dict[str, Any]
 
 PATH = "/api/orders/execute"
-ORDERS_PER_MINUTE = float(os.environ.get("ORDERS_PER_MINUTE") or 100)
+
+
+def rate(text: str) -> float:
+    try:
+        if 0 < (found := float(text)) < float("inf"):
+            return found
+    except ValueError:
+        pass
+    sys.exit(f"ORDERS_PER_MINUTE={text}: a number above 0 is expected (RATE of `make load`)")
+
+
+ORDERS_PER_MINUTE = rate(os.environ.get("ORDERS_PER_MINUTE") or "100")
 # Each user's own pace by default: longer than an order takes, so that none is late for its next.
 SECONDS_PER_USER = 12
 TIMEOUT_SECONDS = 60
@@ -73,7 +86,15 @@ def set_defaults(parser: LocustArgumentParser) -> None:
     )
 
 
+def check_host(environment: Environment, **_: object) -> None:
+    host = environment.host or ""
+    if not host.startswith(("http://", "https://")):
+        sys.exit(f"--host {host}: an address such as http://127.0.0.1:3000 is expected")
+    environment.host = host.rstrip("/")
+
+
 events.init_command_line_parser.add_listener(set_defaults)  # type: ignore[no-untyped-call]
+events.init.add_listener(check_host)  # type: ignore[no-untyped-call]
 
 
 class Trader(HttpUser):

@@ -110,7 +110,8 @@ class Bugs(logging.Filter):
     """Passes what was raised; a refusal with a status of its own is the client's to read."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR and record.exc_info is not None
+        status = getattr(record, "status_code", 500)
+        return record.levelno >= logging.ERROR and record.exc_info is not None and status != 503
 
 
 class Stderr:

@@ -5,10 +5,13 @@ import secrets
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import make_conninfo
 
 from dex.exchange import ExchangeConfig
 from dex.postgres import BoundedConnection
@@ -34,7 +37,10 @@ DEVELOPMENT = read.flag("DEBUG", default=EMBEDDED)
 # Django's own: with it a page for its developers takes the place of a refusal of problems.py.
 DEBUG = False
 PORT = read.integer("PORT", 3000, minimum=1, maximum=65_535)
-LOG_LEVEL = read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical"))
+LEVELS = {name: name for name in ("debug", "info", "warning", "error", "critical")}
+# The last three are the original system's.
+LEVELS |= {"trace": "debug", "warn": "warning", "fatal": "critical"}
+LOG_LEVEL = LEVELS[read.choice("LOG_LEVEL", "info", tuple(LEVELS))]
 
 
 def required(name: str, *, development: str) -> str:
@@ -103,13 +109,31 @@ REDIS_URL = required("REDIS_URL", development="redis://127.0.0.1:1/0")
 
 # An @ further on shows that what was read as the host is the beginning of a password.
 DATABASE_FORM = r"postgres(ql)?://((%[0-9A-Fa-f]{2}|[^/?@%\s])*@)?[^@]*"
-REDIS_FORM = r"rediss?://([^/?#]*@)?[^/?#@]+(/\d*)?(\?[^@]*)?|unix://([^/?#]*@)?/[^@]+"
+# Of options only what each of its clients knows.
+REDIS_OPTIONS = r"(\?((ssl_\w+|db|socket_timeout|socket_connect_timeout)=[^@&]*(&|$))+)?"
+REDIS_FORM = (
+    rf"rediss?://([^/?#]*@)?[^/?#@]+(/\d*)?{REDIS_OPTIONS}|unix://([^/?#]*@)?/[^@?]+{REDIS_OPTIONS}"
+)
+
+
+def database_config(url: str) -> dict[str, Any]:
+    config: dict[str, Any] = environ.Env.db_url_config(url)
+    try:
+        make_conninfo("", **config.get("OPTIONS", {}))
+    except psycopg.ProgrammingError as error:
+        raise ImproperlyConfigured(
+            f"DATABASE_URL: {str(error).strip()}: behind its ? are options of libpq, such as "
+            "sslmode=require"
+        ) from None
+    return config
+
+
 DATABASES = {
     "default": read.server_url(
         "DATABASE_URL",
         DATABASE_URL,
         DATABASE_FORM,
-        environ.Env.db_url_config,
+        database_config,
         "postgres://user:password@host:port/name",
     )
 }
@@ -118,7 +142,7 @@ read.server_url(
     REDIS_URL,
     REDIS_FORM,
     lambda url: urlsplit(url).port,
-    "redis://user:password@host:port/number",
+    "redis://user:password@host:port/number, with no options but ssl_…, db and socket_…timeout",
 )
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
@@ -188,15 +212,16 @@ def venue_names(text: str) -> tuple[str, ...]:
     return names
 
 
+QUOTE_LATENCY_MS = read.integer("DEX_QUOTE_LATENCY_MS", 200)
 DEX = ExchangeConfig(
     dsn=DATABASE_URL,
     seed=os.environ.get("DEX_SEED") or "0",
-    quote_latency_ms=read.integer("DEX_QUOTE_LATENCY_MS", 200),
+    quote_latency_ms=QUOTE_LATENCY_MS,
     swap_latency_ms=read.millisecond_range("DEX_SWAP_LATENCY_MS", (2000, 3000)),
     faults=read.read("DEX_FAULTS", Faults(), faults, "faults such as rejected=0.05,dropped=0.02"),
     quote_timeouts_ms=read.read(
         "DEX_QUOTE_TIMEOUT_MS",
-        dict.fromkeys(VENUES, 2000),
+        dict.fromkeys(VENUES, max(2000, QUOTE_LATENCY_MS + 1000)),
         timeouts,
         f"milliseconds from 1 to {read.LONGEST_MS}, such as 2000 or 2000,raydium=500",
     ),

@@ -90,7 +90,10 @@ class DecimalExtension(OpenApiSerializerFieldExtension):
         return {
             "oneOf": [
                 {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": r"^[0-9]{1,40}(\.[0-9]{1,40})?$"},
+                {
+                    "type": "string",
+                    "pattern": r"^[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?$",
+                },
             ],
             "description": "Whole tokens, with no more decimals than the token has; above 0 and "
             "at most 2^64 - 1 base units.",

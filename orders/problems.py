@@ -1,5 +1,6 @@
 """One shape for every refusal: RFC 9457 problem details, over HTTP and in `error` frames."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -120,7 +121,7 @@ def problem_of(error: Exception) -> Problem:
         detail = "The request has a character that cannot be stored."
         return Problem(status=400, code="VALIDATION", detail=detail)
     log.error("request.bug", exc_info=error)
-    return Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")
+    return fault()
 
 
 def is_unstorable_text(error: Exception) -> bool:
@@ -208,6 +209,10 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return response(
-        Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")
-    )
+    """Of pages; Django calls it while it handles the error, and logs it."""
+    error = sys.exc_info()[1]
+    return response(problem_of(error) if isinstance(error, DATABASE_AWAY) else fault())
+
+
+def fault() -> Problem:
+    return Problem(status=500, code="INTERNAL", detail="A fault of the engine; it was logged.")

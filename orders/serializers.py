@@ -19,7 +19,7 @@ from orders.models import OrderType, Status
 from orders.pages import Filter
 from orders.placement import OrderRequest
 
-NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?", re.ASCII)
+NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?(e[+-]?\d{1,3})?", re.ASCII | re.I)
 TIMESTAMP = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII | re.I
 )

@@ -34,6 +34,7 @@ from orders.serializers import (
     ActivitySerializer,
     AfterSeqSerializer,
     OrderFilterSerializer,
+    Strict,
     each_once,
 )
 from orders.threads import in_thread
@@ -114,6 +115,8 @@ def with_key(request: Request) -> Any:
 
 class CancelView(CoroutineView):
     async def post(self, request: Request, order_id: str) -> Response:
+        if request.content_type.startswith("application/json") and request.body:
+            Strict(data=request.data).is_valid(raise_exception=True)  # it has no field
         waiting = await find_order(request, order_id)
         await in_thread(intake.withdraw, waiting.order)
         cancelled = await find_order(request, order_id)

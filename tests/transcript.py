@@ -90,7 +90,7 @@ async def until_cancelled(socket: ClientConnection, order_id: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("host", nargs="?", default="http://127.0.0.1:3000")
-    host = parser.parse_args().host
+    host = parser.parse_args().host.rstrip("/")
     key = os.environ.get("API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:

@@ -167,3 +167,9 @@ def test_getting_it_without_an_upgrade_says_what_the_path_is_for(client: Client)
     assert response["Content-Type"] == "application/problem+json"
     assert response["Upgrade"] == "websocket"
     assert "Upgrade" in response["Connection"]
+
+
+def test_an_amount_may_be_written_with_an_exponent(client: Client) -> None:
+    for written in ("1E-9", "1e-9", "0.1E-8"):
+        order_id = execute(client, order_body(amount=written)).json()["orderId"]
+        assert client.get(f"/api/orders/{order_id}").json()["amount"] == "0.000000001"

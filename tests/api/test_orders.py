@@ -288,6 +288,17 @@ def test_an_unknown_query_parameter_of_events_is_refused(client: Client) -> None
 # Cancelling --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("body", [{"reason": "late"}, []])
+def test_a_cancel_says_nothing_else(client: Client, body: Any) -> None:
+    order_id = placed(client)
+
+    said = post(client, f"/api/orders/{order_id}/cancel", body)
+
+    problem(said, 400, "VALIDATION")
+    assert get(client, f"/api/orders/{order_id}")["status"] == "pending"
+    assert post(client, f"/api/orders/{order_id}/cancel", {}).status_code == 200
+
+
 def test_a_waiting_order_is_cancelled(client: Client) -> None:
     order_id = placed(client)
 

@@ -5,10 +5,13 @@ import json
 import psycopg
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import OperationalError
 from django.test import Client
 from psycopg_pool import PoolTimeout
 
 from dex.postgres import Session
+from orderengine.logs import Bugs
 from orders import database, queries, views
 from tests.api.http import EXECUTE, execute, order_body, placed, post, problem, stored_orders
 
@@ -128,6 +131,28 @@ def test_while_postgresql_is_away_requests_may_be_repeated_later(
         assert int(response["Retry-After"]) > 0
         assert str(error) not in response.text
     assert stored_orders() == [order_id]
+
+
+@pytest.mark.parametrize("path", ["/", "/admin/"])
+def test_while_postgresql_is_away_pages_are_a_503_as_well(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    alice: User,
+    path: str,
+) -> None:
+    client.force_login(alice)
+    client.raise_request_exception = False
+
+    def away(*_: object) -> None:
+        raise OperationalError("server closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionStore, "load", away)
+        response = client.get(path)
+
+    problem(response, 503, "DATABASE_UNAVAILABLE")
+    assert not [record for record in caplog.records if Bugs().filter(record)]
 
 
 def test_a_statement_cut_off_by_its_timeout_may_be_repeated_later(

@@ -217,7 +217,6 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("ORDER_LEASE_SECONDS", "0"),
         ("ORDER_LEASE_SECONDS", "-1"),
         ("DEX_QUOTE_LATENCY_MS", "slow"),
-        ("DEX_QUOTE_LATENCY_MS", "60000"),
         ("DEX_QUOTE_TIMEOUT_MS", "0"),
         ("DEX_QUOTE_TIMEOUT_MS", "999999999999999"),
         ("DEX_QUOTE_TIMEOUT_MS", "2000,nowhere=500"),
@@ -259,6 +258,9 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("REDIS_URL", "junk"),
         ("REDIS_URL", "http://redis.example.com"),
         ("REDIS_URL", "redis://redis.example.com:6379/0x"),
+        ("REDIS_URL", "redis://redis.example.com:6379/0?foo=1"),
+        ("REDIS_URL", "redis://redis.example.com:6379/0?ssl_cert_reqs=none&decode_responses=true"),
+        ("DATABASE_URL", "postgres://orders@db.example.com/orders?schema=public"),
     ],
 )
 @pytest.mark.parametrize("base", [PRODUCTION, {"DEBUG": "true"}], ids=["production", "development"])
@@ -266,6 +268,26 @@ def test_a_wrong_value_is_named_with_its_variable(
     nowhere: dict[str, str], base: dict[str, str], name: str, value: str
 ) -> None:
     assert name in refusal({**nowhere, **base, name: value})
+
+
+def test_a_quote_that_takes_long_is_waited_for_unless_its_deadline_is_given(
+    nowhere: dict[str, str],
+) -> None:
+    slow = {**nowhere, "DEX_QUOTE_LATENCY_MS": "3000"}
+
+    assert settings(slow)["DEX"].quote_timeouts_ms == dict.fromkeys(VENUES, 4000)
+    said = refusal({**slow, "DEX_QUOTE_TIMEOUT_MS": "2000"})
+    assert "DEX_QUOTE_LATENCY_MS" in said
+    assert "DEX_QUOTE_TIMEOUT_MS" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "known"), [("WARN", "warning"), ("trace", "debug"), ("fatal", "critical")]
+)
+def test_levels_have_the_names_of_the_original_system_too(
+    nowhere: dict[str, str], given: str, known: str
+) -> None:
+    assert settings({**nowhere, "LOG_LEVEL": given})["LOG_LEVEL"] == known
 
 
 # Development -------------------------------------------------------------------------------------

@@ -181,3 +181,21 @@ def test_what_a_stack_that_was_killed_has_told_is_not_told_again(
             up.run_stack(1, 0)
 
         assert dict(os.environ) == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        ([], up.HOST),
+        (["api.example.com", up.HOST], up.HOST),
+        (["*"], up.HOST),
+        (["api.example.com", "b.example.com"], "api.example.com"),
+        ([".example.com"], "example.com"),
+    ],
+)
+def test_a_stack_is_asked_by_a_name_that_it_answers_to(
+    settings: Settings, names: list[str], asked: str
+) -> None:
+    settings.ALLOWED_HOSTS = names
+
+    assert up.served_as() == asked

@@ -19,6 +19,7 @@ import psycopg
 import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.http.request import validate_host
 
 from dex.signer import KeypairFileError, read_keypair
 from lean import allow_open_files
@@ -195,10 +196,17 @@ async def readiness(port: int) -> str:
     """The status of /health/ready, with its body when it is not 200."""
     async with httpx.AsyncClient(trust_env=False) as client:
         try:
-            answer = await client.get(f"{base_url(port)}/health/ready", timeout=3)
+            url = f"{base_url(port)}/health/ready"
+            answer = await client.get(url, headers={"Host": served_as()}, timeout=3)
         except httpx.HTTPError as error:
             return f"nothing ({error})"
     return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:300]}"
+
+
+def served_as() -> str:
+    """A name of this stack that it answers to: ALLOWED_HOSTS need not have this machine's."""
+    names = settings.ALLOWED_HOSTS
+    return HOST if not names or validate_host(HOST, names) else names[0].removeprefix(".")
 
 
 def base_url(port: int | None = None) -> str:
@@ -216,6 +224,7 @@ def banner(env: Mapping[str, str], flower_port: int, behind: Mapping[str, int]) 
     login = f"    {user} / {password}  (development only)" if settings.DEVELOPMENT else ""
     name = user if settings.DEVELOPMENT else "NAME --new-user"
     key = ' -H "Authorization: Bearer $API_KEY"' if settings.API_AUTH_REQUIRED else ""
+    host = "" if served_as() == HOST else f" -H 'Host: {served_as()}'"
     body = '{"tokenIn":"SOL","tokenOut":"USDC","amount":"1.5","slippage":0.01}'
     lines = [
         "",
@@ -232,7 +241,7 @@ def banner(env: Mapping[str, str], flower_port: int, behind: Mapping[str, int]) 
             else []
         ),
         "place an order:",
-        f"  curl -s {base_url()}/api/orders/execute{key}"
+        f"  curl -s {base_url()}/api/orders/execute{host}{key}"
         f" -H 'Content-Type: application/json' -d '{body}'",
         "follow it:",
         f"  {manage_line('watch <orderId>')}",
