@@ -12,8 +12,9 @@ INBOX_SIZE = 1000
 MOST_BEHIND = 5000
 # A bell that takes longer is lost, as Redis was away, or comes after those that overtook it.
 WAIT_SECONDS = 0.25
-# Orders of which is known what was heard, those heard of last: 5 MiB.
-MOST_KNOWN = 20_000
+# Orders of which is known what was heard, those heard of last: 25 MiB where so many move. The poll
+# looks back for 6 s: what moved in them and is forgotten would be heard again.
+MOST_KNOWN = 100_000
 
 Key = tuple[str, str]  # group, order id
 
