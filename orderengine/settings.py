@@ -66,7 +66,8 @@ if read.isset("FLOWER_PORT") and FLOWER_PORT == PORT:
     raise ImproperlyConfigured(f"FLOWER_PORT={FLOWER_PORT} is PORT as well: set another one")
 
 if not DEVELOPMENT:
-    if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or "insecure" in SECRET_KEY:
+    repeated = SECRET_KEY in (SECRET_KEY * 2)[1:-1]
+    if len(SECRET_KEY) < 50 or repeated or "insecure" in SECRET_KEY:
         raise ImproperlyConfigured(
             "SECRET_KEY is too weak for production: set at least 50 random characters, for "
             "example from `python -c 'import secrets; print(secrets.token_urlsafe(50))'`"

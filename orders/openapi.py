@@ -7,6 +7,7 @@ serializers; answers are in `openapi_components.py`.
 from decimal import Decimal
 from typing import Any, Final
 
+from django.contrib.auth.views import redirect_to_login
 from drf_spectacular.extensions import (
     OpenApiSerializerExtension,
     OpenApiSerializerFieldExtension,
@@ -26,7 +27,7 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 from drf_spectacular.views import SpectacularSwaggerSplitView
-from rest_framework.exceptions import NotAcceptable
+from rest_framework.exceptions import NotAcceptable, NotAuthenticated
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -452,6 +453,13 @@ class DocsView(RefusesInJSON, SpectacularSwaggerSplitView):
 
     metadata_class = None  # an answer to OPTIONS would need a template
 
+    def handle_exception(self, exc: Exception) -> Any:
+        """A browser whose user is not signed in goes there; any other client is refused."""
+        reads_pages = "text/html" in self.request.headers.get("Accept", "")
+        if isinstance(exc, NotAuthenticated) and reads_pages:
+            return redirect_to_login(self.request.get_full_path())
+        return super().handle_exception(exc)
+
     @extend_schema(
         operation_id="docs",
         tags=["engine"],
@@ -459,6 +467,7 @@ class DocsView(RefusesInJSON, SpectacularSwaggerSplitView):
         parameters=[RETRY_AFTER],
         responses={
             (200, "text/html"): OpenApiResponse(str, "A page."),
+            302: OpenApiResponse(description="To the sign-in, for a browser without one."),
             **refusals(),
         },
     )

@@ -106,7 +106,9 @@ def problem_of(error: Exception) -> Problem:
         return of_api_exception(error)
     if isinstance(error, Http404 | PermissionDenied):
         status = 404 if isinstance(error, Http404) else 403
-        return Problem(status=status, code=CODES[status], detail=str(error) or CODES[status])
+        return Problem(
+            status=status, code=CODES[status], detail=str(error) or f"{HTTPStatus(status).phrase}."
+        )
     if isinstance(error, DATABASE_AWAY):
         log.warning("database.away", error=str(error).strip())
         return Problem(

@@ -13,7 +13,7 @@ from django.test import Client
 from jsonschema import Draft202012Validator, FormatChecker
 from psycopg_pool import PoolTimeout
 from referencing import Registry, Resource
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.views import APIView
 
 from dex.errors import OrderRejected, VenueUnavailable
@@ -450,3 +450,16 @@ def test_the_page_has_the_permissions_of_the_api() -> None:
 
 def test_a_format_that_is_none_is_refused(client: Client) -> None:
     problem(client.get(f"{SCHEMA}?format=xml"), 404, "NOT_FOUND")
+
+
+def test_a_browser_that_is_not_signed_in_is_sent_to_the_sign_in(
+    client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openapi.DocsView, "permission_classes", [IsAuthenticated])
+    to_the_page = client.get(DOCS, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (to_the_page.status_code, to_the_page["Location"]) == (302, f"/login?next={DOCS}")
+    problem(client.get(DOCS), 401, "NOT_AUTHENTICATED")
+
+    client.force_login(alice)
+
+    assert client.get(DOCS, headers={"Accept": "text/html"}).status_code == 200

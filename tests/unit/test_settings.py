@@ -108,6 +108,7 @@ def test_production_refuses_to_start_without(nowhere: dict[str, str], name: str)
     [
         ("SECRET_KEY", "short"),
         ("SECRET_KEY", "a" * 60),
+        ("SECRET_KEY", "changeme" * 7),
         ("SECRET_KEY", "django-insecure-" + SECRET_KEY),
         ("ALLOWED_HOSTS", "*"),
         ("ALLOWED_HOSTS", "api.example.com,*"),
