@@ -181,6 +181,19 @@ def test_the_sockets_of_all_processes_are_counted(client: Client) -> None:
     assert client.get("/api/orders/stats").json()["websocket"]["connections"] == before
 
 
+def test_this_process_is_counted_once() -> None:
+    number = presence.opened()
+    before = presence.connections()
+    try:
+        presence.report()
+
+        assert presence.connections() == before
+        assert 0 < presence.client().ttl(presence.KEY + presence._process) <= 10
+    finally:
+        presence.closed(number)
+        presence.client().delete(presence.KEY + presence._process)
+
+
 def test_statistics_are_answered_while_redis_is_away(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +237,14 @@ def test_a_worker_is_counted_from_its_first_heartbeat_until_it_leaves(client: Cl
     celery.leave()
 
     assert (during, again, workers()) == (before + 1, before + 1, before)
+
+
+def test_a_worker_that_dies_is_forgotten() -> None:
+    presence.report_worker()
+    left = presence.client().ttl(presence.WORKER_KEY + presence._process)
+    presence.worker_leaves()
+
+    assert 0 < left <= 10
 
 
 def test_the_statistics_say_whether_trading_is_halted(client: Client) -> None:

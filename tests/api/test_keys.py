@@ -10,6 +10,7 @@ from hashlib import sha256
 
 import psycopg
 import pytest
+from channels.db import database_sync_to_async
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
@@ -110,6 +111,18 @@ def test_a_key_is_refused_soon_after_it_was_revoked(client: Client, alice: User)
     problem(listed(client, key), 401)
 
 
+def test_a_revoked_key_keeps_the_moment_and_its_last_use(client: Client, alice: User) -> None:
+    key = keys.create(alice.pk)
+    keys.revoke(key[4:12])
+    before = stored()
+
+    keys.revoke(key[4:12])
+    problem(listed(client, key), 401)
+
+    assert before["revoked_at"] is not None
+    assert stored() == before
+
+
 @pytest.mark.usefixtures("no_trust")
 def test_a_key_of_a_user_who_may_not_sign_in_is_refused(client: Client, alice: User) -> None:
     key = keys.create(alice.pk)
@@ -129,6 +142,16 @@ def test_a_key_that_was_just_good_costs_no_query(
     assert len(asked) == 1
     keys.caller_of(f"Bearer {key}")
     assert len(asked) == 1
+
+
+def test_no_more_keys_are_trusted_than_there_is_room_for(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MOST_TRUSTED", 2)
+
+    for _ in range(5):
+        keys.caller_of(bearer(alice))
+        assert len(keys._trusted) <= 2
 
 
 @pytest.mark.usefixtures("no_trust")
@@ -169,6 +192,21 @@ async def test_a_revoked_key_ends_its_socket_at_the_next_frame(
     await socket.hello()
 
     await asyncio.to_thread(keys.revoke, header[11:19])
+    await socket.send(type="order.submit", requestId="r-1", order=order_body())
+
+    assert (await refusal(socket, 401))["inReplyTo"] == "r-1"
+    assert await socket.close_code() == 4401
+    assert await asyncio.to_thread(stored_orders) == []
+
+
+@pytest.mark.usefixtures("no_trust")
+async def test_a_user_who_may_not_sign_in_loses_the_socket_of_a_key(
+    connect: Connect, alice: User
+) -> None:
+    socket = await connect(Authorization=bearer(alice))
+    await socket.hello()
+
+    await database_sync_to_async(User.objects.filter(pk=alice.pk).update)(is_active=False)
     await socket.send(type="order.submit", requestId="r-1", order=order_body())
 
     assert (await refusal(socket, 401))["inReplyTo"] == "r-1"

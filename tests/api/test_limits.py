@@ -122,6 +122,14 @@ def test_a_bucket_fills_again_at_its_rate(settings: Settings) -> None:
     assert not granted("x")
 
 
+def test_of_a_bucket_that_is_full_again_nothing_is_kept() -> None:
+    for spent in (1, 2, 3):
+        assert granted("x")
+
+        left = limits.client().pttl("limit:x")
+        assert 0 < left <= spent * 20_000  # milliseconds until it is full
+
+
 def test_many_at_once_are_counted_one_by_one(settings: Settings) -> None:
     settings.API_RATE_LIMIT = (20, 3600)
     with ThreadPoolExecutor(8) as threads:

@@ -187,13 +187,14 @@ def test_each_key_is_looked_at_and_one_head_serves_them_all(alice: User, bob: Us
     problem(ways.ask(order_body(), Authorization=of_bob), 401)
 
 
-def test_two_keys_in_one_request_are_none(alice: User, bob: User) -> None:
-    ways, scope = Ways(), asking(order_body(), Authorization=bearer(alice))
-    for _ in range(2):
-        assert begin(ask(**scope, app=ways.short)).result(10).status_code == 201
-    scope["scope"]["headers"].append((b"authorization", bearer(bob).encode()))
+def test_two_keys_that_are_both_good_are_none(alice: User, bob: User) -> None:
+    ways, hers, his = Ways(), bearer(alice), bearer(bob)
+    for header in (hers, his):
+        assert ways.ask(order_body(), Authorization=header).status_code == 201
+    call = asking(order_body(), Authorization=hers)
+    call["scope"]["headers"].append((b"authorization", his.encode()))
 
-    problem(begin(ask(**scope, app=ways.short)).result(10), 401, "NOT_AUTHENTICATED")
+    problem(begin(ask(**call, app=ways.short)).result(10), 401, "NOT_AUTHENTICATED")
 
 
 def test_a_session_goes_the_long_way(ways: Ways, alice: User) -> None:
@@ -241,6 +242,32 @@ def test_another_head_is_another_request(ways: Ways, headers: dict[str, str]) ->
     for _ in range(2):
         assert shown(ways.ask(order_body(), **headers)) == long
     assert ways.went_long == (3 if long[0] == 201 else 4)
+
+
+def test_another_method_of_a_known_head_is_another_request(ways: Ways) -> None:
+    stored = len(stored_orders())
+    call = asking(order_body(), method="PUT")
+
+    problem(begin(ask(**call, app=ways.short)).result(10), 405)
+
+    assert len(stored_orders()) == stored
+
+
+def test_another_scheme_is_another_request(ways: Ways) -> None:
+    call = asking(order_body())
+    call["scope"]["scheme"] = "https"
+
+    begin(ask(**call, app=ways.short)).result(10)
+
+    assert ways.went_long == 3
+
+
+def test_what_is_answered_to_a_cookie_is_not_remembered() -> None:
+    ways = Ways()
+
+    assert ways.ask(order_body(), Cookie="theme=dark").status_code == 201
+
+    assert ways.short.known == {}
 
 
 def test_refusals_and_other_paths_are_not_remembered(ways: Ways) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
-from orders import consumers
+from orders import consumers, keys
+from orders.keys import Caller
 from tests.api.http import post
 from tests.api.sockets import Socket, refusal
 from tests.api.test_socket_refusals import refused_frame
@@ -128,6 +130,14 @@ async def test_a_ticket_ends_with_the_sign_in_it_was_got_by(
 
     await refusal(socket, 401, "NOT_AUTHENTICATED")
     assert await socket.close_code() == 4401
+
+
+def test_a_look_at_a_session_keeps_no_connection(alice: User, browser: Client) -> None:
+    caller = Caller(alice.pk, session_key=browser.cookies["sessionid"].value)
+
+    keys.check_still_good(caller)
+
+    assert connection.connection is None  # it is back in the pool, which all threads share
 
 
 async def ticket(browser: Client) -> str:

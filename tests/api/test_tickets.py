@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -110,6 +111,16 @@ async def test_a_ticket_of_a_revoked_key_is_refused(connect: Connect, alice: Use
     ticket = tickets.issue(keys.caller_of(f"Bearer {key}")).text
 
     keys.revoke(key[4:12])
+
+    await refused(connect, ticket)
+
+
+async def test_a_ticket_of_a_user_who_may_not_sign_in_is_refused(
+    connect: Connect, alice: User
+) -> None:
+    ticket = tickets.issue(keys.caller_of(bearer(alice))).text
+
+    await database_sync_to_async(User.objects.filter(pk=alice.pk).update)(is_active=False)
 
     await refused(connect, ticket)
 

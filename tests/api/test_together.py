@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import psycopg
@@ -12,12 +13,14 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
+from django.db import connection
 from django.http import HttpResponse
 from django.test import RequestFactory
 from pytest_django import Settings
 
-from orderengine.api_views import APIViews
-from orders import database
+from orderengine.api_views import APIViews, answer_of, read_body
+from orders import database, loop
+from orders.parsing import MAX_BODY_BYTES
 from tests.api.asgi import ASGIClient, ask, begin, scope_of
 from tests.api.http import BATCH, EXECUTE, bearer, execute, order_body, problem, stored_orders
 from tests.factories import WAITING
@@ -108,6 +111,41 @@ def test_a_client_that_leaves_takes_nobody_along() -> None:
 
     assert [orders[n].result(10).status_code for n in (0, 2)] == [201, 201]
     assert len(stored_orders()) in (3, 4)
+
+
+# What a request takes ----------------------------------------------------------------------------
+
+
+def test_a_view_that_is_no_coroutine_keeps_no_connection() -> None:
+    def view() -> HttpResponse:
+        assert not User.objects.filter(pk=0).exists()
+        assert connection.connection is not None
+        return HttpResponse()
+
+    answer_of(view)
+
+    assert connection.connection is None
+
+
+def test_no_more_of_a_body_is_kept_than_shows_that_it_is_too_long() -> None:
+    body, chunks = BytesIO(), iter(range(100))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b" " * 65_536, "more_body": next(chunks) < 99}
+
+    assert loop.run(read_body(body, receive))
+    assert len(body.getvalue()) == MAX_BODY_BYTES + 1
+
+
+def test_a_body_whose_client_has_gone_is_no_request() -> None:
+    messages = iter(
+        [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    assert not loop.run(read_body(BytesIO(), receive))
 
 
 # Beside Django's own handler ----------------------------------------------------------------------

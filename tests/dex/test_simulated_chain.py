@@ -14,12 +14,16 @@ import pytest
 
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.exchange import Exchange, ExchangeConfig
+from dex.instructions import DecodedTransaction, SwapInstruction
 from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
 from dex.simulation.faults import Faults
+from dex.simulation.market import Market
+from dex.simulation.settlement import Outcome, Settlement
+from dex.tokens import SOL, USDC
 from dex.types import Leg, Route, Strategy, Swap, SwapState, SwapStatus
-from dex.venues.registry import VENUES
+from dex.venues.registry import SIMULATED, VENUES
 
 
 def with_quote(route: Route, **changes: object) -> Route:
@@ -196,6 +200,35 @@ def test_below_the_minimum_nothing_moves(exchange_with, request_for, ledger) -> 
     assert ledger.execute("SELECT amount_out, landed_at FROM chain.transaction").fetchall() == [
         (None, None)
     ]
+
+
+def test_what_is_filled_at_its_minimum_lands() -> None:
+    program = SIMULATED["raydium"].programs[0]
+    settlement = Settlement(
+        seed="tests",
+        market=Market("tests", tuple(SIMULATED)),
+        programs={program.program_id: program},
+        latency_ms=(0, 0),
+        faults=Faults(),
+    )
+
+    def outcome(minimum: int) -> Outcome:
+        swap = SwapInstruction(
+            program_id=program.program_id,
+            mint_in=SOL.mint,
+            mint_out=USDC.mint,
+            amount_in=10**9,
+            min_amount_out=minimum,
+        )
+        sent = DecodedTransaction(
+            signature="s", blockhash=b"", order_id="ord_1", attempt=1, swaps=(swap,)
+        )
+        return settlement.outcome_of(sent, height=4_400_000_000)
+
+    most = outcome(1).amount_out
+
+    assert outcome(most).amount_out == most
+    assert outcome(most + 1).error_code == "SLIPPAGE_EXCEEDED"
 
 
 @pytest.fixture

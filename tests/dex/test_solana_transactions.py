@@ -32,7 +32,8 @@ SWAP = SwapInstruction(
     min_amount_out=2**64 - 1,
 )
 SIGNER = Signer()
-WRAPPED = token_accounts.token_account(SIGNER.public_key, NATIVE)
+PAYER = SIGNER.public_key
+WRAPPED = token_accounts.token_account(PAYER, NATIVE)
 
 
 def build(*swaps: SwapInstruction, order_id: str = "ord_1", attempt: int = 2) -> tuple[str, bytes]:
@@ -197,6 +198,26 @@ def without(steps: list[Instruction], program_id: Pubkey) -> list[Instruction]:
     return [step for step in steps if step.program_id != program_id]
 
 
+def only(steps: list[Instruction], program_id: Pubkey) -> list[Instruction]:
+    return [step for step in steps if step.program_id == program_id]
+
+
+def to(program_id: Pubkey, data: bytes, *accounts: Pubkey) -> Instruction:
+    return Instruction(program_id, data, [AccountMeta(one, False, True) for one in accounts])
+
+
+CREATED = token_accounts.create_account(PAYER, NATIVE)
+CLOSED = token_accounts.after_swaps(PAYER, NATIVE, DOLLAR)
+
+
+def created(data: bytes, account: Pubkey) -> Instruction:
+    """As the payer's account of wrapped SOL is, but for these."""
+    payer, _, *others = CREATED.accounts
+    return Instruction(
+        CREATED.program_id, data, [payer, AccountMeta(account, False, True), *others]
+    )
+
+
 FORGERIES = {
     "not wrapped": (lambda steps: without(steps, SYSTEM_PROGRAM), "0 lamports are wrapped"),
     "too little wrapped": (
@@ -222,11 +243,54 @@ FORGERIES = {
         "may only go to",
     ),
     "another token instruction": (
+        lambda steps: [*steps, to(TOKEN_PROGRAM, b"\x03", WRAPPED)],
+        "nothing else",
+    ),
+    "closed before it is sold": (lambda steps: [*steps, *CLOSED], "is missing"),
+    "closed and opened again": (
+        lambda steps: [*steps, *CLOSED, CREATED],
+        "0 lamports are wrapped, 1500000000 are sold",
+    ),
+    "counted before it is there": (
+        lambda steps: [*only(steps, TOKEN_PROGRAM), *without(steps, TOKEN_PROGRAM)],
+        "own wrapped SOL",
+    ),
+    "another account counted": (
         lambda steps: [
             *steps,
-            Instruction(TOKEN_PROGRAM, b"\x03", [AccountMeta(WRAPPED, False, True)]),
+            to(
+                TOKEN_PROGRAM,
+                token_accounts.SYNC_NATIVE,
+                token_accounts.token_account(PAYER, DOLLAR),
+            ),
+        ],
+        "own wrapped SOL",
+    ),
+    "counted twice": (
+        lambda steps: [
+            *[
+                lamports(750_000_000) if step.program_id == SYSTEM_PROGRAM else step
+                for step in steps
+            ],
+            *only(steps, TOKEN_PROGRAM),
+        ],
+        "750000000 lamports are wrapped, 1500000000 are sold",
+    ),
+    "what is left goes elsewhere": (
+        lambda steps: [
+            *steps,
+            to(TOKEN_PROGRAM, token_accounts.CLOSE_ACCOUNT, WRAPPED, DOLLAR, PAYER),
         ],
         "nothing else",
+    ),
+    "created otherwise": (lambda steps: [*steps, created(b"\x00", WRAPPED)], "not the creation"),
+    "another account created": (
+        lambda steps: [*steps, created(token_accounts.CREATE_IDEMPOTENT, DOLLAR)],
+        "not the creation",
+    ),
+    "two memos": (
+        lambda steps: [*steps, to(transactions.MEMO_PROGRAM, b"ord_2:1", PAYER)],
+        "one memo",
     ),
 }
 
@@ -242,6 +306,17 @@ def test_what_could_never_succeed_is_refused(monkeypatch, name: str) -> None:
         decode(raw)
 
     assert refused.value.code == "TX_REJECTED"
+
+
+def test_what_one_leg_has_sold_another_cannot_sell(monkeypatch) -> None:
+    honest = transactions.before_swaps
+    monkeypatch.setattr(
+        transactions, "before_swaps", lambda *given: honest(*given[:3], SWAP.amount_in)
+    )
+    _, raw = build(SWAP, replace(SWAP, program_id=DAMM_V2.program_id, amount_in=7))
+
+    with pytest.raises(OrderRejected, match="0 lamports are wrapped, 7 are sold"):
+        decode(raw)
 
 
 def test_an_unknown_program_is_refused() -> None:

@@ -112,6 +112,29 @@ async def test_the_pause_between_two_questions_is_the_venues(chain: Chain) -> No
     assert len(chain.questions) == 1
 
 
+async def test_the_pause_is_longer_for_each_that_is_asked_for(
+    chain: Chain, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dex.watch.POLL_SECONDS_EACH", 60)
+
+    with watcher.watch(a_swap("a")) as watch:
+        assert await watch.next_state(0.2) == PENDING  # twenty pauses
+
+    assert len(chain.questions) == 1
+
+
+async def test_a_venue_that_fails_is_asked_no_sooner_than_one_that_answers(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dex.watch.FAILED_PAUSE_SECONDS", PAUSE)
+    chain.states["a"] = VenueUnavailable("X", "no answer")
+
+    with Watcher(chain.ask, 60).watch(a_swap("a")):
+        await asyncio.sleep(0.2)
+
+    assert len(chain.questions) == 1
+
+
 async def test_swaps_that_come_while_a_question_is_under_way_are_asked_for_together(
     chain: Chain, watcher: Watcher
 ) -> None:

@@ -138,6 +138,26 @@ def test_what_waits_while_redis_is_slow_goes_in_one_call_and_more_than_that_is_d
     assert rung["dropped"] == 1
 
 
+async def client_id(doorbell: Doorbell) -> int:
+    """Of its connection, as Redis knows it."""
+    await doorbell._redis.send_command("CLIENT", "ID", check_health=False)
+    return int(await doorbell._redis.read_response())
+
+
+def test_nobody_notices_that_redis_has_closed_the_connection(rung: Any) -> None:
+    doorbell = Doorbell()
+    ring(doorbell, an_event(1))
+    wait_until(lambda: rung["published"] == 1)
+    with redis.Redis.from_url(events.config()["hosts"][0]["address"]) as other:
+        other.client_kill_filter(_id=str(loop.run(client_id(doorbell))))
+
+    ring(doorbell, an_event(2))
+
+    wait_until(lambda: rung["published"] + rung["failed"] == 2)
+    assert rung["failed"] == 0
+    loop.run(doorbell._redis.disconnect())
+
+
 def test_a_redis_that_says_nothing_is_given_up_and_asked_again(
     rung: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,3 +173,16 @@ def test_a_redis_that_says_nothing_is_given_up_and_asked_again(
 
     wait_until(lambda: events.rung["published"] == before + 1)
     loop.run(doorbell._redis.disconnect())
+
+
+def test_an_answer_that_was_given_up_is_not_that_of_the_next_call(
+    rung: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SEND_TIMEOUT_SECONDS", 0.2)
+    doorbell = Doorbell()
+    monkeypatch.setattr(doorbell._redis, "read_response", lambda: asyncio.sleep(5))
+
+    ring(doorbell, an_event(1))
+
+    wait_until(lambda: rung["failed"] == 1)
+    wait_until(lambda: not doorbell._redis.is_connected, seconds=5)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from orders import hints
+from orders import claims, hints
 
 
 class Backlog(queue.Queue[list[str]]):
@@ -115,6 +115,27 @@ def test_the_thread_is_not_woken_while_redis_holds_enough(
     hints.send_soon(["when that is long ago"])
 
     assert list(backlog.queue) == [["before anybody looked"], ["when that is long ago"]]
+
+
+def test_whoever_answers_does_not_hear_of_a_full_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog: queue.Queue[Sequence[str]] = queue.Queue(1)
+    monkeypatch.setattr(hints, "_publisher", lambda: (backlog, hints.Room()))
+
+    hints.send_soon(["ord_1"])
+    hints.send_soon(["left to the dispatcher"])
+
+    assert list(backlog.queue) == [["ord_1"]]
+
+
+def test_where_nothing_limits_the_fleet_hints_are_sent(
+    sent: list[str], redis_holds: Callable[..., Iterator[int]], settings: Any
+) -> None:
+    settings.QUEUE_CONCURRENCY = 0
+    redis_holds(claims.MOST_HINTS - 1)
+
+    publish(2)
+
+    assert sent == ["ord_0"]
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError("refused"), OSError("unreachable")])

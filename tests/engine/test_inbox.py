@@ -140,6 +140,18 @@ async def test_each_gap_is_waited_for_anew() -> None:
     assert not heard.in_order._patience
 
 
+async def test_a_gap_is_waited_for_as_long_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.05)
+    heard = Heard()
+    heard.ring(2, 1)  # the wait for 1 is over
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 60)
+    heard.ring(4)
+
+    await asyncio.sleep(0.2)
+
+    assert heard.missed == []
+
+
 async def test_one_that_is_heard_twice_is_passed_on_once() -> None:
     heard = Heard()
     heard.ring(1, 2, 2, 1, 3)
@@ -226,6 +238,21 @@ async def test_an_order_that_is_first_heard_of_on_its_way_may_have_been_missed(
     assert heard.seqs == [("a", 4), ("a", 6)]
     assert heard.in_order.newest(KEY) == 6
     assert heard.in_order.newest((KEY[0], "b")) == 0
+
+
+async def test_who_hears_a_group_from_now_on_has_heard_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.05)
+    heard = Heard()
+    heard.ring(1, 2, 4)
+
+    heard.in_order.forget(KEY[0])
+    await asyncio.sleep(0.2)
+
+    assert heard.missed == []
+    assert heard.in_order.newest(KEY) == 0
+    assert not heard.in_order._early
 
 
 async def test_of_many_orders_those_heard_of_last_are_known(

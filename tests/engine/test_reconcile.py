@@ -185,6 +185,12 @@ BREAKS = {
             on_chain("submitted", "sent_at = '2026-01-01 00:00:00.020Z'"),
             order("submitted", "deadline_at = '2026-01-01 00:00:00Z'"),
         ),
+        (
+            "submitted",
+            "was sent 0 ms after the deadline",
+            on_chain("submitted", "sent_at = '2026-01-01 00:00:00Z'"),
+            order("submitted", "deadline_at = '2026-01-01 00:00:00Z'"),
+        ),
     ],
     "gapless-events": [
         ("routing", "3 events, 3 seqs from 1 to 4", event_lost("routing", 3)),

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import psycopg
@@ -15,6 +16,7 @@ from websockets.sync.client import connect
 
 from orders import partitions, queries
 from orders.management.commands.partitions import Command
+from orders.models import IN_EXECUTION, Status
 from orders.partitions import FIRST, REST, TABLE, Connection
 from orders.reconcile import examine
 from tests.stacks import Running, engine
@@ -156,6 +158,29 @@ def test_the_table_is_not_read_under_the_lock(conn: Connection) -> None:
     assert not [line for line in said if line.startswith("validating")]
 
 
+def test_whoever_reads_the_events_is_waited_for_in_short_turns(
+    conn: Connection, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == 3:
+            reader.rollback()
+
+    monkeypatch.setattr(partitions, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(partitions, "time", SimpleNamespace(sleep=sleep))
+    with psycopg.connect(new_database) as reader:
+        reader.execute(f"SELECT 1 FROM {TABLE}")
+        begun = time.monotonic()
+        partitions.enable(conn, now(conn) + partitions.DAY)
+        waited = time.monotonic() - begun
+
+    assert len(turns) >= 3
+    assert waited < 5  # far more than three turns
+    assert partitions.enabled(conn)
+
+
 def test_nothing_changes_when_an_order_does_not_fit_below_the_bound(conn: Connection) -> None:
     placed(conn, now(conn))
     before = conn.execute(CONSTRAINTS).fetchall()
@@ -196,6 +221,42 @@ def test_what_came_before_its_partition_gets_one_of_its_own(conn: Connection) ->
     assert [one.lower for one in found[1:-1]] == [one.upper for one in found[:-2]]
     assert partitions.ensure(conn, now(conn) + timedelta(days=2)) == []
     assert conn.execute(f"SELECT order_id FROM {TABLE}").fetchall() == [(order_id,)]
+
+
+def test_what_is_young_and_the_rest_are_not_dropped(conn: Connection) -> None:
+    today = now(conn)
+    partitions.enable(conn, today - timedelta(days=3))
+    partitions.ensure(conn, today + partitions.DAY)
+    day = partitions.partitions(conn)[1]
+    ended = partitions.moment_of(day.upper)
+
+    dropped = partitions.droppable(conn, before=ended)
+    earlier = partitions.droppable(conn, before=ended - timedelta(milliseconds=1))
+
+    assert [one.name for one in dropped] == [FIRST, day.name]
+    assert [one.name for one in earlier] == [FIRST]
+
+
+def test_what_was_dropped_is_not_missed(conn: Connection) -> None:
+    partitions.enable(conn, now(conn) - timedelta(days=2))
+    partitions.ensure(conn, now(conn) + partitions.DAY)
+    placed(conn, now(conn) - timedelta(days=3))
+
+    [first, *_] = partitions.droppable(conn, before=now(conn) - partitions.DAY)
+    partitions.drop(conn, first)
+
+    assert not {"gapless-events", "one-end"} & set(broken(conn))
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, *IN_EXECUTION])
+def test_an_order_in_any_status_but_an_end_is_unfinished(conn: Connection, status: str) -> None:
+    partitions.enable(conn, now(conn) + partitions.DAY)
+    order_id = placed(conn, now(conn), Status.PENDING)
+    if status != Status.PENDING:
+        change = "UPDATE orders_order SET status = %s, lease_until = now(), started_at = now()"
+        conn.execute(change, [status])
+
+    assert partitions.unfinished(conn, partitions.partitions(conn)[0]) == (1, order_id)
 
 
 def test_events_of_an_order_that_has_not_ended_are_kept(conn: Connection) -> None:

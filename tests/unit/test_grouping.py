@@ -118,6 +118,21 @@ async def test_whoever_has_waited_long_for_a_database_that_is_away_hears_it(
     assert call.groups == [[1], [3]]
 
 
+async def test_an_error_that_is_not_of_the_server_is_not_that_of_who_waits(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "PATIENCE_SECONDS", 0.05)
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
+    call.error = ValueError("a bug with 1")
+    tasks = await begin(grouped, 1) + await begin(grouped, 2)
+    await asyncio.sleep(0.1)
+    call.go_on.set()
+
+    first, second = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert (str(first), second) == ("a bug with 1", 4)
+
+
 async def test_a_call_after_a_pause_is_made(call: Call) -> None:
     grouped = Grouped(call, away=(psycopg.OperationalError,))
     call.go_on.set()
