@@ -68,6 +68,7 @@ STATEMENTS: dict[str, Any] = {"prepare_threshold": 2, "row_factory": dict_row}
 def require_living(conn: BoundedConnection) -> None:
     """Raises psycopg.OperationalError. The pool would ask the server, and each time."""
     if is_dead(conn):
+        conn.close()
         pool().drain()  # or it looks at one after the other, with a pause that grows
         raise psycopg.OperationalError("the server has ended this connection")
 

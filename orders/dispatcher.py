@@ -69,7 +69,8 @@ class Dispatcher:
         return bool(found and found[0])
 
     def _wait_for_room(self, conn: psycopg.Connection[Any]) -> None:
-        if list(conn.notifies(timeout=TICK_SECONDS, stop_after=1)):
+        # psycopg waits for the socket, and libpq may have read a bell with the answer before it.
+        if conn.pgconn.notifies() or list(conn.notifies(timeout=TICK_SECONDS, stop_after=1)):
             self._stopping.wait(SETTLE_SECONDS)
 
     def tick(self) -> int:

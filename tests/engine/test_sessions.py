@@ -60,15 +60,6 @@ def test_connections_of_the_pool_that_broke_are_given_to_nobody() -> None:
     assert not found & broken
 
 
-async def test_what_a_server_says_meanwhile_is_no_end(session: Session) -> None:
-    [before] = await session.rows(PID, {})
-    await session._conn.execute("LISTEN said")
-    database.row("SELECT pg_notify('said', 'something')", {})
-    await asyncio.sleep(0.1)
-
-    assert await session.rows(PID, {}) == [before]
-
-
 async def test_a_server_that_says_nothing_is_not_waited_for(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
