@@ -87,7 +87,8 @@ def set_defaults(parser: LocustArgumentParser) -> None:
 
 
 def check_host(environment: Environment, **_: object) -> None:
-    host = environment.host or ""
+    if not (host := environment.host):  # a worker hears of it later, and so may the web page
+        return
     if not host.startswith(("http://", "https://")):
         sys.exit(f"--host {host}: an address such as http://127.0.0.1:3000 is expected")
     environment.host = host.rstrip("/")

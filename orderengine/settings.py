@@ -14,13 +14,13 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import make_conninfo
 
 from dex.exchange import ExchangeConfig
-from dex.postgres import BoundedConnection
 from dex.simulation.faults import Faults
 from dex.types import Strategy
 from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment as read
 from orderengine.files import STACK_FILE, read_env
 from orderengine.logs import logging_config
+from orderengine.pool import PooledConnection
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read.dot_env(BASE_DIR / ".env")
@@ -110,17 +110,15 @@ REDIS_URL = required("REDIS_URL", development="redis://127.0.0.1:1/0")
 
 # An @ further on shows that what was read as the host is the beginning of a password.
 DATABASE_FORM = r"postgres(ql)?://((%[0-9A-Fa-f]{2}|[^/?@%\s])*@)?[^@]*"
-# Of options only what each of its clients knows.
-REDIS_OPTIONS = r"(\?((ssl_\w+|db|socket_timeout|socket_connect_timeout)=[^@&]*(&|$))+)?"
-REDIS_FORM = (
-    rf"rediss?://([^/?#]*@)?[^/?#@]+(/\d*)?{REDIS_OPTIONS}|unix://([^/?#]*@)?/[^@?]+{REDIS_OPTIONS}"
-)
+# Of options and schemes only what each of its clients knows.
+REDIS_PLACE = r"([^/?#]*@)?[^/?#@]+(/\d*)?"
+REDIS_FORM = rf"redis://{REDIS_PLACE}|rediss://{REDIS_PLACE}(\?(ssl_\w+=[^@&]*(&|$))+)?"
 
 
 def database_config(url: str) -> dict[str, Any]:
     config: dict[str, Any] = environ.Env.db_url_config(url)
     try:
-        make_conninfo("", **config.get("OPTIONS", {}))
+        make_conninfo(url)
     except psycopg.ProgrammingError as error:
         raise ImproperlyConfigured(
             f"DATABASE_URL: {str(error).strip()}: behind its ? are options of libpq, such as "
@@ -143,7 +141,7 @@ read.server_url(
     REDIS_URL,
     REDIS_FORM,
     lambda url: urlsplit(url).port,
-    "redis://user:password@host:port/number, with no options but ssl_…, db and socket_…timeout",
+    "redis://user:password@host:port/number, or rediss://… with no options but ssl_…",
 )
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
@@ -154,7 +152,7 @@ DATABASES["default"] |= {
         # Less than the client waits (dex.postgres): what is given up is not carried out later.
         "options": "-c statement_timeout=2000",
         "pool": {
-            "connection_class": BoundedConnection,
+            "connection_class": PooledConnection,
             "min_size": 1,
             "max_size": 12,
             "timeout": 2,

@@ -77,6 +77,7 @@ class Inbox:
     def put_back(self, bell: Bell) -> None:
         """One of an owner's group that was not brought to the client: it comes next."""
         behind = (bell.group, bell.order_id, 0)
+        self._bells.pop(behind, None)  # of what came meanwhile
         self._bells = {behind: deque([without_frame(bell)])} | self._bells
         self._rung.set()
 

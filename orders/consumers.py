@@ -14,7 +14,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from orders import connecting, intake, keys, limits, lookups, presence, queries
-from orders.bells import Bell, Inbox
+from orders.bells import MOST_BEHIND, Bell, Inbox, of_one_order
 from orders.events import Event, iso, order_group, owner_group
 from orders.hub import hub, in_thread
 from orders.keys import TRUST_SECONDS
@@ -34,7 +34,7 @@ MAX_FOLLOWED = 1000
 MAX_SOCKETS = 1000  # of one caller in one process, where requests are limited
 open_of: Counter[str] = Counter()
 # Orders of which a socket knows what it was sent, though it follows them no more.
-RECENT = 2000
+RECENT = 2 * MOST_BEHIND
 # The close code of a refusal, by the status of its problem.
 CLOSE_CODES = {400: 4400, 401: 4401, 403: 4403, 404: 4404, 429: 4429}
 TRY_AGAIN_LATER = 1013
@@ -143,7 +143,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             except (TimeoutError, *DATABASE_AWAY) as error:  # asked again after the next one
                 log.debug("socket.unchecked", error=repr(error))
             except Problem as problem:
-                await self.refuse(problem)
+                async with self.sending:
+                    await self.refuse(problem)
                 return
 
     # What the client says -----------------------------------------------------------------------
@@ -333,7 +334,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         while True:
             bell = await self.inbox.get()
             if self.inbox.overflowed:
-                await self.refuse(left_behind())
+                async with self.sending:
+                    await self.refuse(left_behind())
                 return
             try:
                 async with self.sending:
@@ -353,7 +355,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.pass_on(bell)
         elif bell.frame is not None and bell.seq == following.last + 1:
             await self.forward(following, bell.frame, bell.text)
-        elif bell.seq > following.last:
+        elif bell.seq > following.last or (bell.frame is None and not of_one_order(bell.group)):
             await self.read_rows(bell.order_id, following, replayed=False)
             if bell.seq > following.last:  # read from a server that is behind
                 hub().ring_again(bell.order_id)
@@ -363,6 +365,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         last = self.sent.get(bell.order_id, 0)  # when it was followed by itself
         if bell.frame is not None and bell.seq > last:
             await self.send(text_data=bell.text)
+            if last:
+                self.remember(bell.order_id, bell.seq)
         elif bell.frame is None:
             after = max(last, bell.seq - 1)
             for event in await in_thread(queries.events_after, bell.order_id, self.owner_id, after):

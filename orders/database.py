@@ -31,15 +31,14 @@ def conninfo() -> str:
     """libpq's description of the database that Django uses."""
     config = connection.settings_dict
     options = {k: v for k, v in config["OPTIONS"].items() if k != "pool"}
-    return make_conninfo(
-        "",
-        dbname=config["NAME"],
-        user=config["USER"] or None,
-        password=config["PASSWORD"] or None,
-        host=config["HOST"] or None,
-        port=config["PORT"] or None,
-        **options,
-    )
+    named = {
+        "dbname": config["NAME"],
+        "user": config["USER"] or None,
+        "password": config["PASSWORD"] or None,
+        "host": config["HOST"] or None,
+        "port": config["PORT"] or None,
+    }
+    return make_conninfo("", **{**named, **options})
 
 
 # Each statement of the engine has an index that answers it in order. With statistics from before a

@@ -15,6 +15,7 @@ from dex.errors import OrderRejected
 from dex.venues.registry import SIMULATED
 from orders import database, execution
 from orders.models import Status
+from orders.parsing import MAX_BODY_BYTES
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, placed, pointers, post, problem
 
@@ -297,6 +298,16 @@ def test_a_cancel_says_nothing_else(client: Client, body: Any) -> None:
     problem(said, 400, "VALIDATION")
     assert get(client, f"/api/orders/{order_id}")["status"] == "pending"
     assert post(client, f"/api/orders/{order_id}/cancel", {}).status_code == 200
+
+
+def test_what_is_too_long_for_a_cancel_is_refused(client: Client) -> None:
+    body = b'"' + b"x" * MAX_BODY_BYTES + b'"'
+
+    said = client.post(
+        f"/api/orders/{placed(client)}/cancel", body, content_type="Application/JSON"
+    )
+
+    problem(said, 413, "TOO_LARGE")
 
 
 def test_a_waiting_order_is_cancelled(client: Client) -> None:

@@ -81,6 +81,18 @@ async def test_what_was_put_back_comes_before_what_follows_it() -> None:
     ]
 
 
+async def test_what_was_put_back_begins_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "INBOX_SIZE", 0)
+    inbox = Inbox()
+    inbox.ring(owners("ord_1", 1))
+    bell = await inbox.get()
+    inbox.ring(owners("ord_1", 2))
+
+    inbox.put_back(bell)
+
+    assert (await inbox.get()).seq == 1
+
+
 async def test_an_inbox_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bells, "INBOX_SIZE", 1)
     monkeypatch.setattr(bells, "MOST_BEHIND", 2)

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+from django.db import connection
+from pytest_django.plugin import DjangoDbBlocker
 
 from dex import postgres
 from dex.postgres import Session
@@ -58,6 +60,27 @@ def test_connections_of_the_pool_that_broke_are_given_to_nobody() -> None:
     found = {database.rows(PID, {})[0]["pid"] for _ in range(3)}
 
     assert not found & broken
+
+
+def test_nor_are_those_of_djangos_pool(django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock():
+        pool = connection.pool
+        pool.open()  # Django does so with its first connection
+        lent = [pool.getconn() for _ in range(8)]
+        broken = {conn.info.backend_pid for conn in lent}
+        for conn in lent:
+            pool.putconn(conn)
+        with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+            for pid in broken:
+                conn.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        begun = time.monotonic()
+        conn = pool.getconn()
+        found = conn.info.backend_pid
+        pool.putconn(conn)
+
+    assert found not in broken
+    assert time.monotonic() - begun < 0.9  # the pool's second pause is a second
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(

@@ -172,9 +172,9 @@ def test_a_url_that_only_one_library_can_read_is_refused(
         ("DATABASE_URL", "postgres://orders@[::1]:5432/orders"),
         ("DATABASE_URL", "postgres://a:5432,b:5433/orders"),
         ("DATABASE_URL", "postgres:///orders?host=/run/postgresql"),
-        ("REDIS_URL", "redis://:a%2Fb@c%d@redis.example.com:6379/0?socket_timeout=1"),
+        ("REDIS_URL", "redis://:a%2Fb@c%d@redis.example.com:6379/0"),
         ("REDIS_URL", "rediss://[::1]:6379"),
-        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("REDIS_URL", "rediss://:a@redis.example.com:6380/1?ssl_cert_reqs=required"),
     ],
 )
 def test_a_url_may_have_any_form_that_every_library_can_read(
@@ -260,8 +260,12 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("REDIS_URL", "http://redis.example.com"),
         ("REDIS_URL", "redis://redis.example.com:6379/0x"),
         ("REDIS_URL", "redis://redis.example.com:6379/0?foo=1"),
-        ("REDIS_URL", "redis://redis.example.com:6379/0?ssl_cert_reqs=none&decode_responses=true"),
+        ("REDIS_URL", "redis://redis.example.com:6379/0?ssl_cert_reqs=none"),
+        ("REDIS_URL", "redis://redis.example.com:6379?db=1"),
+        ("REDIS_URL", "rediss://redis.example.com:6379/0?ssl_cert_reqs=none&db=1"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
         ("DATABASE_URL", "postgres://orders@db.example.com/orders?schema=public"),
+        ("DATABASE_URL", "postgres://orders@db.example.com/orders?conn_max_age=60"),
     ],
 )
 @pytest.mark.parametrize("base", [PRODUCTION, {"DEBUG": "true"}], ids=["production", "development"])
