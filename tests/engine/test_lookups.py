@@ -12,6 +12,7 @@ from orders.lookups import Found, Wanted
 from orders.models import IN_EXECUTION, Status
 from tests import factories
 from tests.factories import order_in
+from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -23,7 +24,7 @@ WHERE order_id = %(id)s RETURNING seq
 
 # The sessions that look orders up, of this process.
 END_SESSIONS = """
-SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE query LIKE '%%wanted.place%%' AND pid <> pg_backend_pid() AND datname = current_database()
 """
 
@@ -95,6 +96,7 @@ def test_nobody_notices_that_postgresql_has_restarted() -> None:
     order = order_in(Status.PENDING)
     loop.run(together(Wanted(order.id, None)))
     assert database.rows(END_SESSIONS, {})
+    wait_until(lambda: not database.rows(END_SESSIONS, {}))
 
     [found] = loop.run(together(Wanted(order.id, None)))
 
