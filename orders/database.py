@@ -114,7 +114,9 @@ def rows(sql: str, params: dict[str, Any]) -> list[Row]:
     with pool().connection() as conn:
         waited = time.monotonic() - asked
         conn.answer_seconds = max(ANSWER_SECONDS - waited, LEAST_SECONDS)
-        return run(conn, sql, params)
+        found = run(conn, sql, params)
+        conn.used_at = time.monotonic()
+        return found
 
 
 def run(conn: BoundedConnection, sql: str, params: dict[str, Any]) -> list[Row]:

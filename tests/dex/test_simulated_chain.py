@@ -12,6 +12,7 @@ from itertools import count
 
 import pytest
 
+from dex import postgres
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.exchange import Exchange, ExchangeConfig
 from dex.instructions import DecodedTransaction, SwapInstruction
@@ -493,7 +494,10 @@ async def test_whoever_stops_waiting_for_a_silent_database_is_let_go(
     database.close()
 
 
-def test_nobody_notices_that_postgresql_has_restarted(exchange_with, request_for, ledger) -> None:
+def test_nobody_notices_that_postgresql_has_restarted(
+    exchange_with, request_for, ledger, monkeypatch
+) -> None:
+    monkeypatch.setattr(postgres, "IN_USE_SECONDS", 0)
     exchange = exchange_with()
     swap = built(exchange, request_for())
     exchange.send(swap)

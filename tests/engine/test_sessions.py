@@ -30,7 +30,10 @@ async def test_statements_of_one_moment_share_one_connection(session: Session) -
     assert len({row["pid"] for [row] in rows}) == 1
 
 
-async def test_a_connection_that_broke_while_nobody_asked_is_opened_again(session: Session) -> None:
+async def test_a_connection_that_broke_while_nobody_asked_is_opened_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "IN_USE_SECONDS", 0)
     [before] = await session.rows(PID, {})
     database.row("SELECT pg_terminate_backend(%(pid)s, 5000)", before)
 
