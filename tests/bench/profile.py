@@ -26,7 +26,7 @@ PY_SPY = Path(sys.executable).with_name("py-spy")
 RATE = 200
 SETTLE_SECONDS = 1.0
 # More than a worker ends while it is looked at.
-ORDERS_A_SECOND = 250
+ORDERS_A_SECOND = 700
 # By a part of a frame's file; the first that fits.
 AREAS = {
     "rest_framework/": "DRF",
