@@ -29,7 +29,6 @@ from orders import (
 )
 from orders.bells import INBOX_SIZE
 from orders.consumers import OrderConsumer
-from orders.models import Order
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, bearer, order_body, pointers, stored_orders
 from tests.api.sockets import FINISHED, Socket, refusal, seqs
@@ -364,7 +363,6 @@ async def test_an_order_heard_twice_over_is_told_once(hers: Socket, alice: User)
     assert await hers.until_pong() == []
 
 
-@pytest.mark.usefixtures("soon_found")
 async def test_of_a_burst_whose_doorbells_are_lost_every_order_is_heard_once(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,6 +420,14 @@ async def test_a_socket_that_is_left_behind_is_told_so(
     assert await hers.close_code() == 1013
 
 
+async def submitted(socket: Socket) -> str:
+    """The id of an order of this socket, whose first event it has heard."""
+    await socket.send(type="order.submit", order=order_body())
+    order_id: str = (await acknowledged(socket, "order.submit"))["orderId"]
+    await socket.events(1)
+    return order_id
+
+
 async def test_what_was_sent_before_unsubscribing_is_not_heard_again(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,9 +435,7 @@ async def test_what_was_sent_before_unsubscribing_is_not_heard_again(
     await acknowledged(hers, "subscribe")
     publish, late = events.publish, []
     monkeypatch.setattr(events, "publish", late.append)
-    await hers.send(type="order.submit", order=order_body())
-    order_id = (await acknowledged(hers, "order.submit"))["orderId"]
-    await hers.events(1)
+    order_id = await submitted(hers)
     await hers.send(type="unsubscribe", orderId=order_id)
     await acknowledged(hers, "unsubscribe")
     monkeypatch.setattr(events, "publish", publish)
@@ -443,13 +447,6 @@ async def test_what_was_sent_before_unsubscribing_is_not_heard_again(
     assert await hers.until_pong() == []
 
 
-def withdraw(order_id: str) -> None:
-    order = Order.of_row(
-        database.rows("SELECT * FROM orders_order WHERE id = %(id)s", {"id": order_id})[0]
-    )
-    intake.withdraw(order)
-
-
 async def test_of_many_that_ended_by_themselves_nothing_is_heard_again(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,12 +454,9 @@ async def test_of_many_that_ended_by_themselves_nothing_is_heard_again(
     await acknowledged(hers, "subscribe")
     publish, late = events.publish, []
     monkeypatch.setattr(events, "publish", late.append)
-    order_ids = []
-    for _ in range(160):
-        await hers.send(type="order.submit", order=order_body())
-        order_ids.append((await acknowledged(hers, "order.submit"))["orderId"])
-        await hers.events(1)
-    await asyncio.to_thread(lambda: [*map(withdraw, order_ids)])
+    order_ids = [await submitted(hers) for _ in range(160)]
+    orders = await database_sync_to_async(lambda: [*map(factories.load, order_ids)])()
+    await asyncio.to_thread(lambda: [*map(intake.withdraw, orders)])
     await hers.events(len(order_ids), 20)  # by the poll
 
     for event in late:
