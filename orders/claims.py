@@ -65,8 +65,8 @@ WHERE id = %(id)s AND fence = %(fence)s AND status IN ({listed(IN_EXECUTION)})
 RETURNING id, {RING_ROOM}
 """
 RUNNABLE = "SELECT id FROM orders_runnable(%(concurrency)s, %(starts)s, %(most)s) AS id"
-# Each costs a COMMIT, and hints wait for all: more are ended by the next tick.
-MOST_OVERDUE = 100
+# Hints wait for their ends: what is left is ended by the next tick, which comes at once then.
+MOST_OVERDUE = 500
 OVERDUE = f"""
 SELECT * FROM orders_order WHERE status = 'pending' AND deadline_at <= now()
 ORDER BY deadline_at LIMIT {MOST_OVERDUE}

@@ -5,9 +5,10 @@ Redis to say that Redis is gone. Two may run; an advisory lock lets one work. A 
 stopped or cut off loses the lock: PostgreSQL ends its session.
 """
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Coroutine
 from typing import Any
 
 import psycopg
@@ -15,7 +16,7 @@ import redis
 import structlog
 
 from dex.postgres import BoundedConnection
-from orders import claims, database, durability, hints, lifecycle, requestid
+from orders import claims, database, durability, hints, lifecycle, loop, requestid
 from orders.models import FailureCode, Order, Status
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ LEADER_IDLE = "SET idle_session_timeout = '8s'"
 class Dispatcher:
     def __init__(self) -> None:
         self._hinted: dict[str, float] = {}
+        self._crowded = False  # more orders are overdue than the last tick has ended
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -62,7 +64,8 @@ class Dispatcher:
             while not self._stopping.is_set():
                 self.tick()
                 conn.execute("SELECT 1")  # not idle
-                self._wait_for_room(conn)
+                if not self._crowded:
+                    self._wait_for_room(conn)
 
     def _is_leader(self, conn: psycopg.Connection[Any]) -> bool:
         found = conn.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
@@ -75,10 +78,11 @@ class Dispatcher:
 
     def tick(self) -> int:
         """End what is overdue or hopeless, hint what may run; returns the number of hints sent."""
-        for order in claims.overdue():
-            end(order, lambda order: lifecycle.advance(order, Status.EXPIRED, data={}))
-        for order in claims.given_up():
-            end(order, give_up)
+        overdue = claims.overdue()
+        self._crowded = len(overdue) == claims.MOST_OVERDUE
+        ends = [*map(expire, overdue), *map(give_up, claims.given_up())]
+        if ends:
+            loop.run(all_of(ends))
         now = time.monotonic()
         self._hinted = {k: at for k, at in self._hinted.items() if now - at < REPEAT_SECONDS}
         found = [order_id for order_id in claims.runnable() if order_id not in self._hinted]
@@ -104,14 +108,23 @@ class Dispatcher:
             return 0
 
 
-def give_up(order: Order) -> None:
+async def all_of(ends: list[Coroutine[Any, Any, None]]) -> None:
+    """They share transactions."""
+    await asyncio.gather(*ends)
+
+
+async def expire(order: Order) -> None:
+    await end(order, Status.EXPIRED, data={})
+
+
+async def give_up(order: Order) -> None:
     message = f"{order.takeovers + 1} workers in turn were lost while they executed it"
-    lifecycle.advance(order, Status.FAILED, **lifecycle.failure(FailureCode.INTERNAL, message))
+    await end(order, Status.FAILED, **lifecycle.failure(FailureCode.INTERNAL, message))
 
 
-def end(order: Order, move: Callable[[Order], None]) -> None:
+async def end(order: Order, to: Status, **what: Any) -> None:
     with requestid.logged(order.request_id):
         try:
-            move(order)
+            await lifecycle.advance_with_others(order, to, **what)
         except lifecycle.ClaimLost:
             log.info("dispatcher.end_lost", order_id=order.id)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from orders import claims, database, dispatcher, lifecycle, loop, placement
 from orders.dispatcher import Dispatcher
-from orders.models import Order, Status
+from orders.models import Order, OrderEvent, Status
 from tests.factories import claim, end_lease, load, order_in, order_request, place, step_to
 from tests.stacks import wait_until
 
@@ -129,20 +129,48 @@ def test_an_overdue_order_expires(hinted: list[str]) -> None:
     assert hinted == []
 
 
-def test_a_crowd_of_overdue_orders_keeps_no_other_waiting(
-    hinted: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    crowd = loop.run(placement.place_orders([order_request()] * (claims.MOST_OVERDUE + 1)))
-    overdue = [placed.order_id for placed in crowd]
-    Order.objects.filter(id__in=overdue).update(deadline_at=database.now())
+def overdue_crowd(count: int) -> list[str]:
+    placed = loop.run(placement.place_orders([order_request()] * count))
+    crowd = [order.order_id for order in placed]
+    Order.objects.filter(id__in=crowd).update(deadline_at=database.now())
+    return crowd
+
+
+def test_a_crowd_of_overdue_orders_keeps_no_other_waiting(hinted: list[str]) -> None:
+    crowd = overdue_crowd(claims.MOST_OVERDUE + 1)
     waiting = place()
 
     Dispatcher().tick()
 
     expired = Order.objects.filter(status=Status.EXPIRED).count()
-    assert (expired, hinted) == (100, [waiting])
+    assert (expired, hinted) == (500, [waiting])
     Dispatcher().tick()
-    assert not Order.objects.filter(id__in=overdue).exclude(status=Status.EXPIRED).exists()
+    assert not Order.objects.filter(id__in=crowd).exclude(status=Status.EXPIRED).exists()
+
+
+TRANSACTIONS = "SELECT DISTINCT xmin::text FROM orders_order WHERE status = 'expired'"
+
+
+def test_overdue_orders_share_transactions_and_each_has_its_event(hinted: list[str]) -> None:
+    crowd = overdue_crowd(150)
+
+    Dispatcher().tick()
+
+    assert len(database.rows(TRANSACTIONS, {})) == 2
+    ends = OrderEvent.objects.filter(status=Status.EXPIRED, seq=2)
+    assert sorted(ends.values_list("order_id", flat=True)) == sorted(crowd)
+
+
+def test_a_crowd_waits_for_no_tick(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 30)
+    overdue_crowd(2 * claims.MOST_OVERDUE + 1)
+
+    request.getfixturevalue("running")
+
+    # A leader that says nothing for 8 s is replaced, and looks as well.
+    wait_until(lambda: Order.objects.filter(status=Status.EXPIRED).count() == 1001, seconds=6)
 
 
 def test_a_column_that_a_migration_adds_does_not_end_the_dispatcher(hinted: list[str]) -> None:

@@ -8,7 +8,7 @@ import structlog
 from django.test import Client
 
 from orderengine.logs import leave_out_no_request
-from orders import dispatcher, events, execution, lifecycle, requestid
+from orders import dispatcher, events, execution, lifecycle, loop, requestid
 from orders.models import Status
 from tests import factories
 from tests.api.http import execute
@@ -88,7 +88,7 @@ def test_the_dispatcher_s_lines_have_it_too(lines: list[dict[str, Any]]) -> None
     order = load(placed_by("req-3"))
     lines.clear()
 
-    dispatcher.end(order, lambda late: lifecycle.advance(late, Status.EXPIRED, data={}))
+    loop.run(dispatcher.expire(order))
 
     assert told(lines) == {(order.id, "req-3")}
 

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -20,6 +20,7 @@ from websockets.exceptions import WebSocketException
 
 BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "slippage": 0.01}
 PATH = "/api/orders/execute"
+BATCH, BATCH_SIZE = "/api/orders/batch", 100
 TERMINAL = {"confirmed", "failed", "cancelled", "expired"}
 REPEATED = 0.05  # of the orders are posted several times at once under one client order id
 COPIES = 5
@@ -86,6 +87,7 @@ class Clients:
         self.placed: dict[str, float] = {}  # when an order was posted first
         self.heard: list[Heard] = []
         self.overheard: list[Overheard] = []
+        self.events: dict[str, int] = {}  # how many there are, of orders that no socket follows
         self.violations: list[str] = []
         self.heard_at = 0.0  # the last frame of any, of time.monotonic()
         self._numbers = itertools.count(1)
@@ -163,6 +165,30 @@ class Clients:
             await asyncio.sleep(0.2)
         self.violations.append(f"{client_order_id}: not stored in {PATIENCE_SECONDS:.0f} s")
         return ""
+
+    async def place_crowd(self, count: int, deadline: float) -> list[str]:
+        """Ids of `count` orders, placed in batches as fast as the engine takes them.
+
+        No socket follows them: they are for those that hear all.
+        """
+        until = datetime.fromtimestamp(deadline, UTC).isoformat(timespec="milliseconds")
+        names = [f"crowd.{self.name}.{next(self._numbers)}" for _ in range(count)]
+        batches = [names[at : at + BATCH_SIZE] for at in range(0, count, BATCH_SIZE)]
+        begun = time.time()
+        for answers in await asyncio.gather(*(self.post_batch(batch, until) for batch in batches)):
+            self.order_ids.update(answers)
+            self.placed.update(dict.fromkeys(answers.values(), begun))
+        return [self.order_ids[name] for name in names if name in self.order_ids]
+
+    async def post_batch(self, names: list[str], deadline: str) -> dict[str, str]:
+        """Order ids by client order id."""
+        orders = [{**BODY, "clientOrderId": name, "deadline": deadline} for name in names]
+        answer = await self._http.post(next(self._turn) + BATCH, json={"orders": orders})
+        if answer.status_code != 201:
+            self.violations.append(f"a batch was answered {answer.status_code}: {answer.text}")
+            return {}
+        results = answer.json()["results"]
+        return {name: each["orderId"] for name, each in zip(names, results, strict=True)}
 
     # Following ----------------------------------------------------------------------------------
 
@@ -245,8 +271,8 @@ class Clients:
             overheard.lost = True
 
     def not_overheard(self) -> list[str]:
-        """What differs on `scope: all` from what was heard of the orders one by one."""
-        last: dict[str, int] = {}
+        """What differs on `scope: all` from `events` and what was heard of orders one by one."""
+        last = dict(self.events)
         for heard in self.heard:
             last[heard.order_id] = max(heard.last, last.get(heard.order_id, 0))
         return [

@@ -458,6 +458,32 @@ async def readers_that_do_not_read(run: Run) -> None:
     run.expect(max(pushed) < MOST_ANSWERS, "a client that never reads was not dropped")
 
 
+async def crowd(run: Run) -> None:
+    """Orders by the hundred at once, most of which end at their deadline, in the same moment."""
+    run.moments.append(time.time())
+    deadline = time.time() + run.dose(5, 15)
+    placed = await run.clients.place_crowd(run.dose(1000, 5000), deadline)
+    run.notes.append(f"placed in {time.time() - run.moments[0]:.1f} s")
+    await eventually(lambda: not run.fleet.sql(OPEN, [placed]), 120)
+    ends = run.fleet.sql(ENDS, [placed])
+    run.clients.events = {row["id"]: row["seq"] for row in ends}
+    # Those that have never started: another's transaction is waited for, and it goes back then.
+    late = [row["late"] for row in ends if (row["status"], row["seq"]) == ("expired", 2)]
+    run.faults = len(late)
+    run.notes.append(f"{len(late)} expired, the last {max(late, default=0):.1f} s late")
+    run.expect(len(late) > len(placed) / 2, f"only {len(late)} orders expired")
+    run.in_time(max(late, default=0) < 10, f"an order expired {max(late):.1f} s late")
+
+
+OPEN = """
+SELECT 1 FROM orders_order WHERE id = ANY(%s)
+    AND status IN ('pending', 'routing', 'building', 'submitted') LIMIT 1
+"""
+ENDS = """
+SELECT id, status, seq, extract(epoch FROM completed_at - deadline_at)::float AS late
+FROM orders_order WHERE id = ANY(%s)
+"""
+
 # The answer names what it does not know, and spells each of these characters with six.
 UNKNOWN_NAMES = {f"{n}{chr(0x7F) * 500}": n for n in range(5)}
 ANSWER_BYTES = 15_000
@@ -534,5 +560,6 @@ SCENARIOS = [
     Scenario("every doorbell dropped", doorbells_dropped, {"lags": 2.5}, rate=0),
     Scenario("worker clocks 120 s off", clock_off, {"starts": 10}, rate=0),
     Scenario("sockets reconnect at once", reconnect_at_once, {"lags": 3}, rate=0),
+    Scenario("a crowd of orders", crowd, {"lags": 3}),
     Scenario("readers that do not read", readers_that_do_not_read, {"lags": 3}, rate=0),
 ]
