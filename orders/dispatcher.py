@@ -79,10 +79,8 @@ class Dispatcher:
     def tick(self) -> int:
         """End what is overdue or hopeless, hint what may run; returns the number of hints sent."""
         overdue = claims.overdue()
-        self._crowded = len(overdue) == claims.MOST_OVERDUE
-        ends = [*map(expire, overdue), *map(give_up, claims.given_up())]
-        if ends:
-            loop.run(all_of(ends))
+        ended = loop.run(all_of([*map(expire, overdue), *map(give_up, claims.given_up())]))
+        self._crowded = len(overdue) == claims.MOST_OVERDUE and any(ended)
         now = time.monotonic()
         self._hinted = {k: at for k, at in self._hinted.items() if now - at < REPEAT_SECONDS}
         found = [order_id for order_id in claims.runnable() if order_id not in self._hinted]
@@ -108,23 +106,29 @@ class Dispatcher:
             return 0
 
 
-async def all_of(ends: list[Coroutine[Any, Any, None]]) -> None:
+async def all_of(ends: list[Coroutine[Any, Any, bool]]) -> list[bool]:
     """They share transactions."""
-    await asyncio.gather(*ends)
+    return await asyncio.gather(*ends)
 
 
-async def expire(order: Order) -> None:
-    await end(order, Status.EXPIRED, data={})
+async def expire(order: Order) -> bool:
+    return await end(order, Status.EXPIRED, data={})
 
 
-async def give_up(order: Order) -> None:
+async def give_up(order: Order) -> bool:
     message = f"{order.takeovers + 1} workers in turn were lost while they executed it"
-    await end(order, Status.FAILED, **lifecycle.failure(FailureCode.INTERNAL, message))
+    return await end(order, Status.FAILED, **lifecycle.failure(FailureCode.INTERNAL, message))
 
 
-async def end(order: Order, to: Status, **what: Any) -> None:
+async def end(order: Order, to: Status, **what: Any) -> bool:
+    """False where it was not to be; the others are ended. Raises psycopg.OperationalError."""
     with requestid.logged(order.request_id):
         try:
             await lifecycle.advance_with_others(order, to, **what)
         except lifecycle.ClaimLost:
             log.info("dispatcher.end_lost", order_id=order.id)
+        except lifecycle.REFUSED:
+            log.exception("execution.bug", order_id=order.id, status=order.status)
+        else:
+            return True
+        return False

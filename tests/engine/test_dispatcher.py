@@ -161,6 +161,26 @@ def test_overdue_orders_share_transactions_and_each_has_its_event(hinted: list[s
     assert sorted(ends.values_list("order_id", flat=True)) == sorted(crowd)
 
 
+SECOND_EVENT = """
+INSERT INTO orders_orderevent (order_id, seq, status, previous_status, attempt, created_at, data)
+VALUES (%(id)s, 2, 'routing', 'pending', 1, now(), '{}') RETURNING order_id
+"""
+
+
+def test_an_end_that_postgresql_refuses_keeps_nobody_waiting(hinted: list[str]) -> None:
+    refused, sound = sorted(overdue_crowd(2))
+    waiting = place()
+    database.row(SECOND_EVENT, {"id": refused})
+
+    with capture_logs() as lines:
+        Dispatcher().tick()
+
+    assert (load(refused).status, load(sound).status) == (Status.PENDING, Status.EXPIRED)
+    assert hinted == [waiting]
+    bugs = [line["order_id"] for line in lines if line["event"] == "execution.bug"]
+    assert bugs == [refused]
+
+
 def test_a_crowd_waits_for_no_tick(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
