@@ -11,6 +11,8 @@ from unittest import mock
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from flower.command import apply_env_options
+from tornado.options import options
 
 from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment
@@ -475,6 +477,13 @@ def test_a_worker_has_places_where_the_fleet_has_no_limit(
     made = settings({**nowhere, "DEBUG": "true", "QUEUE_CONCURRENCY": limit})
 
     assert made["CELERY_WORKER_CONCURRENCY"] == places
+
+
+def test_flower_does_not_keep_every_task() -> None:
+    with mock.patch.object(options.mockable(), "max_tasks", 100_000):
+        apply_env_options()
+
+        assert options.max_tasks == 10_000
 
 
 @pytest.mark.fleet

@@ -53,11 +53,11 @@ def test_every_process_knows_where_flower_is(
 def test_flower_has_the_port_that_is_set_while_it_is_free(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, free: bool
 ) -> None:
-    settings.FLOWER_PORT = 5555
+    port = settings.FLOWER_PORT = free_port()
     monkeypatch.setattr(up, "port_is_free", lambda port: free)
 
     with ExitStack() as ports:
-        assert (up.choose_flower_port(ports) == 5555) is free
+        assert (up.choose_flower_port(ports) == port) is free
 
 
 def test_flower_does_not_have_the_port_of_the_web(
