@@ -3,6 +3,7 @@
 A Django cursor in a Celery task opens a PostgreSQL backend per task, and cannot prepare.
 """
 
+import atexit
 import time
 from datetime import datetime
 from typing import Any
@@ -74,7 +75,7 @@ def require_living(conn: BoundedConnection) -> None:
 
 @once
 def pool() -> ConnectionPool[BoundedConnection]:
-    return ConnectionPool(
+    made = ConnectionPool(
         conninfo(),
         connection_class=BoundedConnection,
         kwargs={"autocommit": True, **STATEMENTS, "options": options()},
@@ -85,6 +86,9 @@ def pool() -> ConnectionPool[BoundedConnection]:
         check=require_living,
         open=True,
     )
+    # Else it waits for its threads when they can run no more: 15 s, from Python 3.13 on.
+    atexit.register(made.close, timeout=1)
+    return made
 
 
 def new_session() -> Session:
