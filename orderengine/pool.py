@@ -11,7 +11,7 @@ from dex.postgres import BoundedConnection, is_dead
 
 @atexit.register
 def close_pools() -> None:
-    """Else each waits for its threads when they can run no more: 15 s, from Python 3.13 on."""
+    """Else each waits for its threads when they can run no more: 20 s, from Python 3.13 on."""
     if settings.configured:
         from django.db import connections  # noqa: PLC0415  needs the settings, which name this
 

@@ -86,7 +86,7 @@ def pool() -> ConnectionPool[BoundedConnection]:
         check=require_living,
         open=True,
     )
-    # Else it waits for its threads when they can run no more: 15 s, from Python 3.13 on.
+    # Else it waits for its threads when they can run no more: 20 s, from Python 3.13 on.
     atexit.register(made.close, timeout=1)
     return made
 
