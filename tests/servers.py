@@ -28,7 +28,8 @@ ENVIRONMENT = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    if early_config.known_args_namespace.numprocesses and "PYTEST_XDIST_WORKER" not in os.environ:
+    many = getattr(early_config.known_args_namespace, "numprocesses", None)  # of xdist
+    if many and "PYTEST_XDIST_WORKER" not in os.environ:
         return  # each of xdist's workers has servers of its own
     # Else each of xdist's workers rewrites every assert in every run.
     sys.dont_write_bytecode = False
