@@ -202,8 +202,10 @@ async def work(options: argparse.Namespace) -> int:
     if this := asyncio.current_task():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     chosen = [s for s in SCENARIOS if options.only.lower() in s.name.lower()]
-    console.print(f"seed {options.seed}, commit {commit()}, {os.cpu_count()} cores")
     broken = [c for c in controls.CONTROLS if options.only.lower() in str(c).lower()]
+    if not chosen and not broken:
+        sys.exit(f"--only {options.only}: no scenario or control is called so; --list names them")
+    console.print(f"seed {options.seed}, commit {commit()}, {os.cpu_count()} cores")
     rows, found = await asyncio.gather(
         faults(chosen, options.seed, long=options.long, lanes=options.lanes),
         negative_controls(broken, options.seed, long=options.long),

@@ -376,11 +376,13 @@ def max_seconds(answers: list[Answer]) -> float:
 
 
 async def hints_fivefold(run: Run) -> None:
+    """At a rate that leaves places free: with ten in execution none is sent that is not needed."""
     with marked(run, inject.HINTS_FIVEFOLD):
-        await run.clients.place_all(run.dose(30, 200), rate=run.dose(8, 3))
+        await run.clients.place_all(run.dose(30, 200), rate=run.dose(5, 2))
         await run.quiet()
     run.faults = run.fleet.counted(inject.HINTS_FIVEFOLD)
-    run.expect(run.faults >= 4 * len(run.clients.order_ids), f"only {run.faults} copies of hints")
+    least = 3 * len(run.clients.order_ids)
+    run.in_time(run.faults >= least, f"only {run.faults} copies of hints, not {least}")
 
 
 async def doorbells_dropped(run: Run) -> None:
