@@ -32,8 +32,9 @@ JOIN_SECONDS = 0.25
 REDIS_SECONDS = 1.0
 RUNG_TOGETHER = 50
 READ_TOGETHER = 200
-# What is committed so much later than it was begun is found by the next poll, and what is committed
-# LONGEST_SECONDS later where this role sees that somebody is at it.
+# What is committed so much later than it was begun is found by the next poll; where this role sees
+# that somebody is at it, what is committed LONGEST_SECONDS later, and at any time where its COMMIT
+# waits for a standby.
 OVERLAP_SECONDS = 4.0
 LONGEST_SECONDS = 60.0
 
@@ -175,7 +176,7 @@ class Hub:
         owners = {owner_of(name) for name in self._groups if not of_one_order(name)}
         began = self._now()
         if owners:
-            began = max(await in_thread(queries.oldest_writing), began - LONGEST_SECONDS)
+            began = await in_thread(queries.oldest_writing, LONGEST_SECONDS)
             first = min(self._since(owner_group(owner)) for owner in owners)
             moved = await in_thread(queries.moved, owners, first)
             keys = {(owner_group(owner_id), order_id): seq for owner_id, order_id, seq in moved}

@@ -61,10 +61,13 @@ CROSS JOIN LATERAL (
     ORDER BY seq OFFSET 0) e
 """
 # The oldest transaction that writes: what it has written is seen with its end, and has the time of
-# its beginning. Other roles' are not shown.
+# its beginning. One of our own is long only where its COMMIT waits for a standby, as all others do
+# then: it counts however old it is. Other roles' are not shown.
 WRITING = """
-SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::float8 AS seconds
-FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()
+SELECT coalesce(max(CASE WHEN wait_event = 'SyncRep' THEN age ELSE least(age, %(most)s) END), 0)
+       ::float8 AS seconds
+FROM pg_stat_activity, extract(epoch FROM clock_timestamp() - xact_start) AS age
+WHERE backend_xid IS NOT NULL AND datname = current_database()
 """
 SEQS = "SELECT id, seq FROM orders_order WHERE id = ANY(%(ids)s)"
 # An index has the client order ids of each owner.
@@ -130,10 +133,11 @@ def moved(owner_ids: Iterable[int | None], moment: float) -> list[tuple[int | No
     return [(row["owner_id"], row["id"], row["seq"]) for row in found]
 
 
-def oldest_writing() -> float:
-    """When the oldest transaction that is not at its end began, of time.monotonic(), or now."""
+def oldest_writing(most: float) -> float:
+    """When the oldest transaction that is not at its end began, of time.monotonic(), or now; of one
+    that waits for nobody but its client, no more than `most` seconds ago."""
     asked = time.monotonic()
-    return asked - float(database.rows(WRITING, {})[0]["seconds"])
+    return asked - float(database.rows(WRITING, {"most": most})[0]["seconds"])
 
 
 def events_since(wanted: Mapping[str, tuple[int, float]]) -> list[Event]:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
+from psycopg.sql import SQL
 
 from orderengine.asgi import application
 from orders import (
@@ -253,6 +254,46 @@ async def test_what_is_committed_long_after_it_was_begun_is_heard(
         conn.execute(SLOWLY, {"id": order_id})
         await of_orders(hers, [order_id], 1)
         await asyncio.sleep(1.5)  # fifteen polls
+
+    (frame,) = await of_orders(hers, [order_id], 1)
+    assert (frame["seq"], frame["status"]) == (2, "cancelled")
+
+
+@pytest.fixture
+def standby() -> Iterator[Callable[[str], None]]:
+    """Names the standby that a COMMIT waits for which is to wait (this server's are not)."""
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+
+        def name(standby: str) -> None:
+            conn.execute(SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(standby))
+            conn.execute("SELECT pg_reload_conf()")
+
+        yield name
+        name("")
+
+
+@pytest.mark.usefixtures("soon_found")
+async def test_what_a_standby_kept_from_being_committed_is_heard_however_long_it_took(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch, standby: Callable[[str], None]
+) -> None:
+    for name in ("OVERLAP_SECONDS", "LONGEST_SECONDS"):
+        monkeypatch.setattr(hub, name, 0.1)
+    monkeypatch.setattr(queries, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(events, "publish", lambda event: None)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    order_id = await place(owner_id=alice.pk)
+    await of_orders(hers, [order_id], 1)
+    standby("missing")
+
+    with psycopg.connect(database.conninfo()) as conn:
+        conn.execute("SET LOCAL synchronous_commit = on")
+        conn.execute(SLOWLY, {"id": order_id})
+        committing = asyncio.create_task(asyncio.to_thread(conn.commit))
+        await asyncio.sleep(1.5)  # fifteen polls
+        assert not committing.done()
+        standby("")
+        await committing
 
     (frame,) = await of_orders(hers, [order_id], 1)
     assert (frame["seq"], frame["status"]) == (2, "cancelled")
