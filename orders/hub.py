@@ -131,10 +131,16 @@ class Hub:
                 if not group.inboxes:
                     # Forgotten first: a socket that joins meanwhile makes a new group.
                     del self._groups[name]
-                    await self._until_redis_answers(self._layer.group_discard, name, channel)
+                    await self._until_redis_answers(self._discard, name, channel)
                 elif not group.joined.is_set():
                     await self._until_redis_answers(self._layer.group_add, name, channel)
                     group.joined.set()
+
+    async def _discard(self, name: str, channel: str) -> None:
+        """The layer forgets a group first, and then unsubscribes: where Redis did not answer, it
+        has to know the group again."""
+        await self._layer.group_add(name, channel)  # asks nobody: it has subscribed
+        await self._layer.group_discard(name, channel)
 
     async def _until_redis_answers(self, call: Any, *args: Any) -> Any:
         while True:
@@ -198,6 +204,7 @@ class Hub:
             await self._missed.wait()
             self._missed.clear()
             missing, self._missing = self._missing, {}
+            waiting = {key: self._in_order.waiting(key) for key in missing}
             try:
                 await self._read(missing)
             except Exception as error:  # what waits goes on waiting
@@ -206,8 +213,8 @@ class Hub:
                 await asyncio.sleep(POLL_SECONDS)
                 self._missed.set()
             else:
-                for key in missing:
-                    self._in_order.settle(key)
+                for key, last in waiting.items():
+                    self._in_order.settle(key, last)
 
     async def _read(self, since: Mapping[Key, float]) -> None:
         """Bring from the rows what no bell has: all that follows what was heard of an order, or

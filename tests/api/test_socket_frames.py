@@ -239,6 +239,43 @@ async def test_what_came_right_after_the_subscription_is_heard_however_long_read
     assert seqs(await of_orders(hers, [order_id], 5)) == [1, 2, 3, 4, 5]
 
 
+async def test_what_is_lost_while_the_rows_are_read_is_heard_in_its_place(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, read, rung = events.publish, queries.events_since, []
+    reading, read_on = threading.Event(), threading.Event()
+
+    def as_of_the_third(*asked: Any) -> list[events.Event]:
+        """The first answer is, and on its way until `read_on`."""
+        found = read(*asked)
+        if reading.is_set():
+            return found
+        reading.set()
+        read_on.wait(10)
+        return [event for event in found if event.seq <= 3]
+
+    async def find_nothing(_: hub.Hub) -> None:
+        """The poll would read at another moment."""
+
+    monkeypatch.setattr(hub.Hub, "_find_lost", find_nothing)
+    monkeypatch.setattr(queries, "events_since", as_of_the_third)
+    monkeypatch.setattr(events, "publish", rung.append)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+    first, _, third, _, fifth = rung  # the others are lost
+
+    publish(first)
+    publish(third)
+    await asyncio.to_thread(reading.wait, 10)
+    publish(fifth)
+    await asyncio.sleep(0.1)
+    read_on.set()
+
+    assert seqs(await of_orders(hers, [order_id], 5)) == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.usefixtures("soon_found")
 async def test_what_is_committed_long_after_it_was_begun_is_heard(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch

@@ -185,10 +185,32 @@ async def test_what_is_lost_is_read_and_what_waited_for_it_follows(
 
     for seq in (1, 2, 3, 4):  # the rows there are
         heard.in_order.fill(Bell(*KEY, seq))
-    heard.in_order.settle(KEY)
+    heard.in_order.settle(KEY, 7)
     heard.ring(2, 3, 8)
 
     assert heard.seqs == [("a", seq) for seq in (1, 2, 3, 4, 5, 7, 8)]
+    assert not heard.in_order._early
+
+
+async def test_what_came_while_the_rows_were_read_waits_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
+    heard = Heard()
+    heard.ring(1, 3)
+    await heard.until_missed("a")
+    last = heard.in_order.waiting(KEY)
+    heard.ring(5, 7)
+
+    heard.in_order.fill(Bell(*KEY, 2))
+    heard.in_order.settle(KEY, last)
+    heard.ring(4)
+    assert heard.seqs == [("a", seq) for seq in (1, 2, 3, 4, 5)]
+
+    heard.missed.clear()
+    await heard.until_missed("a")
+    heard.in_order.fill(Bell(*KEY, 6))
+    assert heard.seqs[5:] == [("a", 6), ("a", 7)]
     assert not heard.in_order._early
 
 
@@ -198,7 +220,7 @@ async def test_without_the_rows_what_waited_goes_on_alone(monkeypatch: pytest.Mo
     heard.ring(1, 4, 3)
     await heard.until_missed("a")
 
-    heard.in_order.settle(KEY)
+    heard.in_order.settle(KEY, 4)
     heard.ring(2, 5, 2)
     heard.in_order.fill(Bell(*KEY, 2))
 
@@ -214,7 +236,7 @@ async def test_what_waits_is_passed_on_before_what_is_read_and_follows_it(
     await heard.until_missed("a")
 
     heard.in_order.fill(Bell(*KEY, 9))
-    heard.in_order.settle(KEY)
+    heard.in_order.settle(KEY, 8)
     heard.ring(7, 10)
 
     assert heard.seqs == [("a", seq) for seq in (5, 6, 8, 9, 10)]
@@ -227,7 +249,7 @@ async def test_what_is_read_before_it_was_missed_is_not_waited_for_any_more(
     monkeypatch.setattr(bells, "WAIT_SECONDS", 0.01)
     heard = Heard()
     heard.ring(3)
-    heard.in_order.settle(KEY)
+    heard.in_order.settle(KEY, 3)
     heard.ring(5)
 
     await heard.until_missed("a")
@@ -245,7 +267,7 @@ async def test_an_order_that_is_first_heard_of_on_its_way_may_have_been_missed(
     await heard.until_missed("a")
 
     heard.in_order.fill(Bell(*KEY, 4))  # the others were before anybody listened
-    heard.in_order.settle(KEY)
+    heard.in_order.settle(KEY, 6)
 
     assert heard.seqs == [("a", 4), ("a", 6)]
     assert heard.in_order.newest(KEY) == 6
