@@ -32,7 +32,9 @@ SPEND = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local each, whole = tonumber(ARGV[1]), tonumber(ARGV[2])
-local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+-- It takes no longer than an empty bucket does, whatever rate or clock it was stored with.
+local stored = tonumber(redis.call('GET', KEYS[1]) or now)
+local full_at = math.min(math.max(stored, now), now + whole)
 local then_full_at = full_at + each
 local room = whole - (then_full_at - now)
 if room < 0 then

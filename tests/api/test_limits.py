@@ -122,6 +122,33 @@ def test_a_bucket_fills_again_at_its_rate(settings: Settings) -> None:
     assert not granted("x")
 
 
+def test_a_bucket_that_was_emptied_at_another_rate_is_no_more_than_empty(
+    settings: Settings,
+) -> None:
+    settings.API_RATE_LIMIT = (50, 3600)
+    assert [granted("x") for _ in range(50)] == [True] * 50
+
+    settings.API_RATE_LIMIT = (10, 60)
+
+    refused(within=6, of=10)
+
+
+def test_nor_is_one_of_before_redis_clock_was_set_back(settings: Settings) -> None:
+    settings.API_RATE_LIMIT = (10, 60)
+    limits.client().set("limit:x", int((time.time() + 3600) * 1_000_000))
+
+    refused(within=6, of=10)
+
+
+def refused(*, within: int, of: int) -> None:
+    """The next request of `x` is, for no longer than so many seconds."""
+    with pytest.raises(Problem) as caught:
+        limits.spend("x")
+    said = caught.value.headers
+    assert 1 <= int(said["Retry-After"]) <= within
+    assert (said["RateLimit-Limit"], said["RateLimit-Remaining"]) == (str(of), "0")
+
+
 def test_of_a_bucket_that_is_full_again_nothing_is_kept() -> None:
     for spent in (1, 2, 3):
         assert granted("x")

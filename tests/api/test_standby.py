@@ -87,6 +87,7 @@ def test_an_order_in_execution_is_left_to_whoever_can_write(
 
 def test_health_tells(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "REMEMBER_SECONDS", 0.0)
+    monkeypatch.setattr(health, "_answers", {})
     monkeypatch.setattr(database, "rows", lambda *_: [{"read_only": "on"}])
 
     for path in ("/health", "/health/ready"):
