@@ -7,12 +7,15 @@ from typing import Any
 import psycopg
 
 from dex.errors import VenueUnavailable
-from dex.postgres import PLANNED_ONCE, Session
+from dex.postgres import IN_UTC, PLANNED_ONCE, Session
 from dex.simulation.blocks import height_at
 
 TIMEOUT_SECONDS = 2.0
 # By index also where a plan was made while the chain was empty.
-OPTIONS = f"{PLANNED_ONCE} -c enable_seqscan=off -c statement_timeout={int(TIMEOUT_SECONDS * 1000)}"
+OPTIONS = (
+    f"{PLANNED_ONCE} {IN_UTC} -c enable_seqscan=off"
+    f" -c statement_timeout={int(TIMEOUT_SECONDS * 1000)}"
+)
 CLOCK_MAX_AGE_NS = 10_000_000_000
 
 _UNIX_MS = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

@@ -4,14 +4,17 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 from django.db import connection
+from psycopg.sql import SQL, Identifier
 from pytest_django.plugin import DjangoDbBlocker
 
 from dex import postgres
 from dex.postgres import Session
+from dex.simulation.database import Database
 from orders import database
 
 PID = "SELECT pg_backend_pid() AS pid"
@@ -161,3 +164,48 @@ async def test_what_postgresql_cannot_do_is_raised(session: Session) -> None:
         await session.rows(cannot, {})
     with pytest.raises(psycopg.NotSupportedError):
         await asyncio.to_thread(database.rows, cannot, {})
+
+
+@pytest.fixture
+def elsewhere(django_db_setup: None) -> Iterator[None]:
+    """A database whose times are those of another zone, in another form."""
+    changes = {"timezone": "Europe/Berlin", "datestyle": "German"}
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        named = SQL("ALTER DATABASE {} ").format(Identifier(conn.info.dbname))
+        for name, value in changes.items():
+            conn.execute(named + SQL("SET {} = {}").format(Identifier(name), value))
+        database.pool().drain()
+        yield
+        for name in changes:
+            conn.execute(named + SQL("RESET {}").format(Identifier(name)))
+        database.pool().drain()
+
+
+BEFORE_A_CLOCK_GOES_BACK = """
+SELECT timestamptz '2026-10-25 00:50Z' AS first, timestamptz '2026-10-25 01:10Z' AS second,
+       timestamptz '9999-12-31 23:59Z' AS last
+"""
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("by", ["the pool", "a session", "a connection", "the simulated chain"])
+async def test_times_are_those_of_utc_whatever_zone_the_database_has(
+    session: Session, by: str
+) -> None:
+    chain = Database(database.conninfo(), monotonic_ns=time.monotonic_ns)
+    match by:
+        case "the pool":
+            [found] = database.rows(BEFORE_A_CLOCK_GOES_BACK, {})
+            first, second, last = found.values()
+        case "a session":
+            [found] = await session.rows(BEFORE_A_CLOCK_GOES_BACK, {})
+            first, second, last = found.values()
+        case "a connection":
+            with psycopg.connect(database.conninfo()) as conn:
+                [(first, second, last)] = conn.execute(BEFORE_A_CLOCK_GOES_BACK).fetchall()
+        case _:
+            [(first, second, last)] = await chain.ask(BEFORE_A_CLOCK_GOES_BACK, {})
+            chain.close()
+
+    assert second - first == timedelta(minutes=20)
+    assert last == datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
