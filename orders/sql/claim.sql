@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION orders_claim(
 ) RETURNS TABLE (claimed orders_order, previous_status text)
 LANGUAGE plpgsql AS $$
 DECLARE
+    runnable text[];
     moment timestamptz;
 BEGIN
     -- One claim at a time where limits hold or an order is under suspicion (runnable.sql).
@@ -20,13 +21,15 @@ BEGIN
     -- Who halts trading (trading.HALT) has it alone. Held until the commit, and before the count:
     -- nothing starts after a halt.
     PERFORM pg_advisory_xact_lock_shared(hashtext('orders_halt'));
+    -- All of these fit the limits together. There are 32 more than are wanted: some are locked by
+    -- others, and those that are wanted need not be the first.
+    runnable := ARRAY(SELECT orders_runnable(concurrency, starts, 32 + cardinality(wanted)));
+    -- After the count, however long that took: a start of before would be in a minute, and after an
+    -- end, that were not counted.
     moment := clock_timestamp();
     RETURN QUERY
     WITH r AS MATERIALIZED (
-        -- All of these fit the limits together. There are 32 more than are wanted: some are locked
-        -- by others, and those that are wanted need not be the first.
-        SELECT * FROM orders_runnable(concurrency, starts, 32 + cardinality(wanted))
-            WITH ORDINALITY AS r (id, rank)
+        SELECT * FROM unnest(runnable) WITH ORDINALITY AS r (id, rank)
     ), c AS MATERIALIZED (
         -- Two conditions are there for the plan. The array has orders read by their keys, however
         -- the join is planned. The CASE hides the statuses from PostgreSQL: beside a plain

@@ -651,3 +651,37 @@ def test_the_live_swap_is_that_of_the_attempt_under_way(limits: Any) -> None:
 
     assert Swap.objects.filter(order=order).count() == 2
     assert claims.live_swap(again).signature == load(order.id).tx_hash
+
+
+# A count that takes its time ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow_count() -> Iterator[None]:
+    """0.2 s pass before the fleet is counted, as on a connection that plans its first claim."""
+    counting = "SELECT * INTO room"
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        [[made]] = conn.execute("SELECT pg_get_functiondef('orders_runnable'::regproc)").fetchall()
+        assert counting in made
+        conn.execute(made.replace(counting, f"PERFORM pg_sleep(0.2); {counting}"))
+        yield
+        conn.execute(made)
+
+
+@pytest.mark.usefixtures("slow_count")
+def test_what_has_left_the_minute_when_starts_are_counted_is_a_minute_before_the_next(
+    limits: Any,
+) -> None:
+    limits(starts=2)
+    *earlier, late = sorted(place() for _ in range(3))
+    assert [claim(order_id) is None for order_id in (*earlier, late)] == [False, False, True]
+    database.rows(
+        "UPDATE orders_order SET started_at = clock_timestamp() - interval '59.9 s' "
+        "WHERE started_at IS NOT NULL RETURNING id",
+        {},
+    )
+
+    assert claim(late) is not None
+
+    [first, *others] = [load(order_id).started_at for order_id in (late, *earlier)]
+    assert min(first - other for other in others) > timedelta(seconds=60)
