@@ -237,6 +237,11 @@ for venue, timeout_ms in DEX.quote_timeouts_ms.items():
             f"DEX_QUOTE_LATENCY_MS={DEX.quote_latency_ms}: no quote of {venue} would arrive "
             f"within DEX_QUOTE_TIMEOUT_MS={timeout_ms}"
         )
+    if venue in DEX.venues and timeout_ms > 1000 * ORDER_LEASE_SECONDS:
+        raise ImproperlyConfigured(
+            f"ORDER_LEASE_SECONDS={ORDER_LEASE_SECONDS:g}: an order whose worker waits for a quote "
+            f"of {venue}, {timeout_ms} ms at most by DEX_QUOTE_TIMEOUT_MS, would be taken over"
+        )
 
 # Celery -----------------------------------------------------------------------------------------
 

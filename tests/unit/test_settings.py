@@ -524,3 +524,10 @@ def one_line(environ: dict[str, str], *arguments: str) -> str:
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
+
+
+def test_a_lease_is_as_long_as_a_quote_may_take(nowhere: dict[str, str]) -> None:
+    said = refusal({**nowhere, "DEX_QUOTE_LATENCY_MS": "16000"})
+
+    assert "ORDER_LEASE_SECONDS=15: " in said
+    assert "17000 ms at most by DEX_QUOTE_TIMEOUT_MS" in said
