@@ -92,12 +92,22 @@ def with_options(arguments: list[str]) -> list[str]:
     return found
 
 
+def of_settings(program: str) -> list[str]:
+    """The options that settings ask for. Raises ImproperlyConfigured."""
+    if program != "daphne":
+        return []
+    from orderengine import settings  # noqa: PLC0415  after leave_out()
+
+    return ["--proxy-headers"] if settings.BEHIND_PROXY else []
+
+
 def main() -> None:
     sys.argv = with_options(sys.argv[1:])
     allow_open_files()
     leave_out(sys.argv[0])
     warnings.filterwarnings("ignore", AS_ROOT)
     try:
+        sys.argv[1:1] = of_settings(sys.argv[0])
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except ImproperlyConfigured as error:
         sys.exit(f"configuration: {error}")

@@ -38,6 +38,10 @@ def refuse_wrong_settings(**_: object) -> None:
         sys.exit("configuration: FLOWER_BASIC_AUTH is not set: Flower would be open to everybody")
 
 
+if "flower" in sys.argv:
+    # It takes FLOWER_… from the environment before anybody else reads the settings, and .env.
+    refuse_wrong_settings()
+
 log = structlog.get_logger(__name__)
 
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "orderengine.broker:Transport"))

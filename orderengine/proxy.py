@@ -28,16 +28,23 @@ def missing() -> list[str]:
 
 
 def nginx(
-    folder: Path, *, listen: str, rest: str, sockets: str, origins: Sequence[str] = ()
+    folder: Path,
+    *,
+    listen: str,
+    rest: str,
+    sockets: str,
+    origins: Sequence[str] = (),
+    behind_proxy: bool = False,
 ) -> list[str]:
     """The command, after its configuration is written; places as host:port.
 
     `folder` is for what it writes, `origins` are pages elsewhere that may read its refusals.
+    `behind_proxy`: another in front says whose each request is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "nginx.conf"
     names = {"FOLDER": folder, "LISTEN": listen, "REST": rest, "SOCKETS": sockets, "PROCESSES": 1}
-    names["CORS_ALLOWED_ORIGINS"] = ",".join(origins)
+    names |= {"CORS_ALLOWED_ORIGINS": ",".join(origins), "BEHIND_PROXY": behind_proxy}
     template = Template(TEMPLATE.read_text())
     file.write_text(template.safe_substitute(names))  # nginx's own $names stay
     # Started by root, it would give what it writes to nobody.

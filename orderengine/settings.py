@@ -55,6 +55,7 @@ ALLOWED_HOSTS = read.hosts(
     "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", "testserver"] if DEVELOPMENT else []
 )
 API_AUTH_REQUIRED = read.flag("API_AUTH_REQUIRED", default=not DEVELOPMENT)
+BEHIND_PROXY = read.flag("BEHIND_PROXY", default=False)
 CORS_ALLOWED_ORIGINS = read.origins("CORS_ALLOWED_ORIGINS")
 # (requests, seconds), or None: no limit.
 API_RATE_LIMIT = read.allowance("API_RATE_LIMIT", None if DEVELOPMENT else (600, 60))
@@ -367,6 +368,7 @@ SPECTACULAR_SETTINGS = {
     # Without null Swagger UI sends the document's address to validator.swagger.io.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
 }
+SESSION_ENGINE = "orders.sessions"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 LANGUAGE_CODE = "en-us"

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +28,7 @@ from tests.integration.test_graceful_stop import (
 )
 from tests.integration.test_up import Up, stop_and_remove
 from tests.sockets import CONFIRMED, events, frame_of, hear_to_the_end
-from tests.stacks import ORDER, Running, answers, stop, wait_until
+from tests.stacks import ORDER, Running, answers, engine, stop, wait_until
 
 pytestmark = [
     pytest.mark.fleet,
@@ -40,23 +42,46 @@ ORIGINS = ["https://app.example.com", "https://other.example.com:8443"]
 @pytest.fixture(scope="module")
 def fast(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The shared engine's worker and sockets, with uvicorn and nginx before them."""
-    rest, port = str(free_port()), free_port()
-    front = proxy.nginx(
-        tmp_path_factory.mktemp("nginx"),
-        listen=f"127.0.0.1:{port}",
-        rest=f"127.0.0.1:{rest}",
-        sockets=f"127.0.0.1:{running.port}",
-        origins=ORIGINS,
-    )
-    found = replace(running, port=port, processes={})
     try:
-        found.start("rest", [*proxy.UVICORN, "--port", rest, "orderengine.rest:application"])
-        found.start("proxy", front)
-        wait_until(lambda: answers(f"{found.url}/health/ready"), seconds=30)
-        yield found
+        yield fronted(running, tmp_path_factory.mktemp("nginx"), origins=ORIGINS)
     finally:
-        for process in found.processes.values():
-            stop(process)
+        for name in ("proxy", "rest"):
+            stop(running.processes.pop(name))
+
+
+def fronted(behind: Running, folder: Path, **options: Any) -> Running:
+    """The engine with uvicorn and nginx before it, two more of its processes."""
+    rest, port = str(free_port()), free_port()
+    places = {
+        "listen": f"127.0.0.1:{port}",
+        "rest": f"127.0.0.1:{rest}",
+        "sockets": f"127.0.0.1:{behind.port}",
+    }
+    found = replace(behind, port=port)
+    found.start("rest", [*proxy.UVICORN, "--port", rest, "orderengine.rest:application"])
+    found.start("proxy", proxy.nginx(folder, **places, **options))
+    wait_until(lambda: answers(f"{found.url}/health/ready"), seconds=30)
+    return found
+
+
+@pytest.mark.parametrize("behind_proxy", [False, True])
+@pytest.mark.parametrize("profile", ["Daphne alone", "fast"])
+def test_a_client_has_the_address_that_a_proxy_in_front_says_where_there_is_one(
+    new_database: str, tmp_path: Path, profile: str, behind_proxy: bool
+) -> None:
+    limits = {"API_RATE_LIMIT": "90/h", "BEHIND_PROXY": str(behind_proxy)}
+    with engine(new_database, **limits, workers=0) as web:
+        fast = profile == "fast"
+        found = fronted(web, tmp_path, behind_proxy=behind_proxy) if fast else web
+
+        def left(address: str) -> int:
+            """Of the requests of a client, to whom a proxy gives this address."""
+            said = httpx.get(f"{found.url}/api/orders", headers={"X-Forwarded-For": address})
+            return int(said.headers["RateLimit-Remaining"])
+
+        counted = [left(address) for address in ("203.0.113.1", "203.0.113.2", "203.0.113.1")]
+
+    assert counted == ([89, 89, 88] if behind_proxy else [89, 88, 87])
 
 
 HOST = b"Host: localhost\r\n"
@@ -193,10 +218,10 @@ def test_a_page_elsewhere_may_not(fast: Running, origin: str) -> None:
 
 
 def test_a_head_may_be_as_long_as_by_default(fast: Running, running: Running) -> None:
-    for engine in (fast, running):
-        stats = f"{engine.url}/api/orders/stats"
+    for served in (fast, running):
+        stats = f"{served.url}/api/orders/stats"
         assert httpx.get(stats, headers={"X-Long": "x" * 15_000}).status_code == 200
-        found = httpx.get(f"{engine.url}/api/orders?clientOrderId={'x' * 15_000}")
+        found = httpx.get(f"{served.url}/api/orders?clientOrderId={'x' * 15_000}")
         assert (found.status_code, found.json()["code"]) == (400, "VALIDATION")
 
 

@@ -487,6 +487,25 @@ def test_flower_does_not_keep_every_task() -> None:
 
 
 @pytest.mark.fleet
+def test_flower_finds_in_the_environment_what_dot_env_has(nowhere: dict[str, str]) -> None:
+    loaded = """
+import os, sys
+from orderengine import environment
+environment.dot_env = lambda path: os.environ.update(FLOWER_BASIC_AUTH="boss:secret")
+sys.argv = ["celery", "-A", "orderengine", "flower"]
+del sys.modules["orderengine"], sys.modules["orderengine.celery"]
+import orderengine  # as `-A` does, before it runs Flower
+print(os.environ.get("FLOWER_BASIC_AUTH"))
+"""
+    python = [sys.executable, "-c", loaded]
+    done = subprocess.run(
+        python, cwd=ROOT, env=nowhere, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == "boss:secret\n", done.stderr
+
+
+@pytest.mark.fleet
 def test_flower_without_a_sign_in_does_not_start_in_production(nowhere: dict[str, str]) -> None:
     flower = ("-m", "celery", "-A", "orderengine", "flower")
 

@@ -132,6 +132,7 @@ def fast_web(data_dir: Path) -> Web:
         rest=f"{HOST}:{rest}",
         sockets=f"{HOST}:{sockets}",
         origins=settings.CORS_ALLOWED_ORIGINS,
+        behind_proxy=settings.BEHIND_PROXY,
     )
     commands = {
         "rest": [
