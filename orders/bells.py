@@ -96,8 +96,8 @@ class InOrder:
     """Passes each order's bells on once, and waits a moment for one that others have overtaken.
 
     A web process announces the first event of an order and workers the others, each when it has
-    time. What does not come in time is lost: `miss` is told, which reads it from the rows, passes it
-    on with `fill`, and with `settle` ends the waiting of those that had come before it read.
+    time. What does not come in time is lost: `miss` is told, which reads it from the rows, passes
+    it on with `fill`, and with `settle` ends the waiting of those that had come before it read.
     """
 
     def __init__(self, ring: Callable[[Bell], None], miss: Callable[[Key], None]) -> None:
@@ -136,8 +136,8 @@ class InOrder:
         return max(self._early.get(key, ()), default=0)
 
     def settle(self, key: Key, last: int) -> None:
-        """Nothing more is to be had of what those up to `last` wait for: they go without. Those that
-        came later wait anew."""
+        """Nothing more is to be had of what those up to `last` wait for: they go without. Those
+        that came later wait anew."""
         waiting = self._early.get(key, {})
         self._wait_no_more(key)
         for seq, bell in sorted(waiting.items()):

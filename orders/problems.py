@@ -98,7 +98,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     )
 
 
-def problem_of(error: Exception) -> Problem:
+def problem_of(error: BaseException) -> Problem:
     """The problem an exception means to a client; what is nobody's fault but ours is logged."""
     if isinstance(error, Problem):
         return error
@@ -126,7 +126,7 @@ def problem_of(error: Exception) -> Problem:
     return fault()
 
 
-def is_unstorable_text(error: Exception) -> bool:
+def is_unstorable_text(error: BaseException) -> bool:
     """A NUL: the driver refuses it. What PostgreSQL itself refuses has a sqlstate."""
     cause = error.__cause__ if isinstance(error, DataError) else error
     return isinstance(cause, psycopg.DataError) and cause.sqlstate is None
@@ -213,7 +213,9 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Of pages; Django calls it while it handles the error, and logs it."""
     error = sys.exc_info()[1]
-    return response(problem_of(error) if isinstance(error, DATABASE_AWAY) else fault())
+    if isinstance(error, DATABASE_AWAY) or (error and is_unstorable_text(error)):
+        return response(problem_of(error))
+    return response(fault())
 
 
 def fault() -> Problem:

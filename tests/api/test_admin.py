@@ -18,10 +18,12 @@ from django.test import Client
 from pytest_django import Settings
 
 from dex.venues.registry import SIMULATED
+from orderengine import logs
 from orders import database, execution, lifecycle, placement, queries, trading
 from orders.admin import OrderAdmin, actions, paging
 from orders.models import Order, Status
 from tests import factories
+from tests.api.http import problem
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -518,6 +520,28 @@ def test_a_filter_with_a_nul_is_refused_as_a_wrong_one(operator: Client, name: s
     answer = operator.get(f"/admin/orders/order/?{name}=%00")
 
     assert (answer.status_code, answer["Location"]) == (302, "/admin/orders/order/?e=1")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "orders/order/%00/change/",
+        "orders/halt/?reason=%00",
+        "orders/apikey/?label=%00",
+        "auth/user/?username=%00",
+        "auth/group/?name=%00",
+    ],
+)
+def test_what_no_row_can_have_is_refused_and_no_fault(
+    operator: Client, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    operator.raise_request_exception = False
+    caplog.handler.addFilter(logs.Bugs())
+
+    answer = operator.get(f"/admin/{path}")
+
+    problem(answer, 400, "VALIDATION")
+    assert not caplog.records
 
 
 def test_an_order_is_found_by_its_address_as_it_is(

@@ -143,3 +143,13 @@ def test_a_look_at_a_session_keeps_no_connection(alice: User, browser: Client) -
 async def ticket(browser: Client) -> str:
     answer = await database_sync_to_async(post)(browser, "/api/tickets", {})
     return str(answer.json()["ticket"])
+
+
+async def test_a_cookie_that_no_session_can_have_is_nobodys(connect: Connect) -> None:
+    cookie = 'sessionid="aaaaaaaa\\000"'
+
+    socket = await connect(Cookie=cookie)
+    await refusal(socket, 401, "NOT_AUTHENTICATED")
+
+    page = await database_sync_to_async(Client().get)("/login", headers={"Cookie": cookie})
+    assert page.status_code == 200
