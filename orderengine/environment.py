@@ -35,6 +35,8 @@ def dot_env(path: Path) -> None:
     except (UnicodeDecodeError, OSError) as error:
         raise ImproperlyConfigured(f"{path} cannot be read: {error}") from None
     for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise ImproperlyConfigured(f"{path}, line {number}: a NUL character")
         if line.strip() and not DOT_ENV.match(line):
             raise ImproperlyConfigured(
                 f"{path}, line {number}: expected NAME=value without spaces around `=`, or # and "

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from django.core.exceptions import ImproperlyConfigured
+
 STACK_FILE = "stack.env"
 
 
@@ -26,9 +28,19 @@ def take_lock(path: Path) -> IO[str]:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The NAME=value lines of a file; empty when there is none."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    """The NAME=value lines of a file; empty when there is none. Raises ImproperlyConfigured."""
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        mend = "remove it, or set DATA_DIR to a directory of your own"
+        raise ImproperlyConfigured(f"{path} cannot be read ({error}): {mend}") from None
     return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def read_number(path: Path) -> int:
+    """The whole number that a file begins with; 0 when there is none."""
+    words = path.read_text(errors="replace").split() if path.exists() else []
+    return int(words[0]) if words and words[0].isascii() and words[0].isdigit() else 0
 
 
 def write_private(path: Path, text: str) -> None:

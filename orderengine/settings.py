@@ -28,9 +28,10 @@ DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 
 # Both URLs unset: on the embedded servers of `manage.py up`.
 EMBEDDED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
-# A running stack tells other commands where its servers are.
 SET_BY_USER = dict(os.environ)
-if EMBEDDED:
+# A running stack tells other commands where its servers are, in development one of them as well.
+ONE_EMBEDDED = not (read.isset("DATABASE_URL") and read.isset("REDIS_URL"))
+if EMBEDDED or (ONE_EMBEDDED and read.flag("DEBUG", default=False)):
     read.take(read_env(DATA_DIR / STACK_FILE))
 
 DEVELOPMENT = read.flag("DEBUG", default=EMBEDDED)
@@ -113,11 +114,17 @@ REDIS_URL = required("REDIS_URL", development="redis://127.0.0.1:1/0")
 DATABASE_FORM = r"postgres(ql)?://((%[0-9A-Fa-f]{2}|[^/?@%\s])*@)?[^@]*"
 # Of options and schemes only what each of its clients knows.
 REDIS_PLACE = r"([^/?#]*@)?[^/?#@]+(/\d*)?"
-REDIS_FORM = rf"redis://{REDIS_PLACE}|rediss://{REDIS_PLACE}(\?(ssl_\w+=[^@&]*(&|$))+)?"
+SSL_OPTION = (
+    r"ssl_(cert_reqs=(none|optional|required)|check_hostname=(true|false)"
+    r"|(ca_certs|ca_path|certfile|keyfile)=[^@&]*)"
+)
+REDIS_FORM = rf"redis://{REDIS_PLACE}|rediss://{REDIS_PLACE}(\?({SSL_OPTION}(&|$))+)?"
 
 
 def database_config(url: str) -> dict[str, Any]:
     config: dict[str, Any] = environ.Env.db_url_config(url)
+    if not config["NAME"]:
+        raise ImproperlyConfigured("DATABASE_URL names no database: set …@host:port/name")
     try:
         make_conninfo(url)
     except psycopg.ProgrammingError as error:
@@ -142,7 +149,9 @@ read.server_url(
     REDIS_URL,
     REDIS_FORM,
     lambda url: urlsplit(url).port,
-    "redis://user:password@host:port/number, or rediss://… with no options but ssl_…",
+    "redis://user:password@host:port/number, or rediss://… with no options but ssl_ca_certs, "
+    "ssl_ca_path, ssl_certfile, ssl_keyfile, ssl_check_hostname (true or false) and ssl_cert_reqs "
+    "(none, optional or required)",
 )
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.

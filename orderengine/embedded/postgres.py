@@ -14,7 +14,9 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from orderengine.embedded.server import HOST, EmbeddedError, Server, wheel_folder
+from orderengine.files import read_number
 
+SSLMODE = "disable"  # it speaks no TLS, whatever PGSSLMODE says
 DATABASE = "orders"
 ACCOUNT = "pgserver"
 
@@ -31,7 +33,8 @@ class Postgres(Server):
     @property
     def url(self) -> str:
         password = self.secrets["POSTGRES_PASSWORD"]
-        return f"postgresql://postgres:{password}@{HOST}:{self.port}/{DATABASE}"
+        place = f"{HOST}:{self.port}/{DATABASE}"
+        return f"postgresql://postgres:{password}@{place}?sslmode={SSLMODE}"
 
     def wait_ready(self) -> None:
         super().wait_ready()
@@ -129,6 +132,7 @@ class Postgres(Server):
             user="postgres",
             password=self.secrets["POSTGRES_PASSWORD"],
             dbname="postgres",
+            sslmode=SSLMODE,
             connect_timeout=2,
             autocommit=True,
         )
@@ -160,8 +164,7 @@ def lock_file(home: Path) -> list[str]:
 
 def postmaster_pid(home: Path) -> int:
     """The pid in the lock file, 0 when there is none."""
-    words = lock_file(home)
-    return int(words[0]) if words else 0
+    return read_number(home / "postmaster.pid")
 
 
 def running_postmaster(home: Path) -> int:

@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from orderengine.embedded.server import HOST, EmbeddedError, Server, wheel_folder
-from orderengine.files import write_private
+from orderengine.files import read_number, write_private
 
 
 class Redis(Server):
@@ -23,7 +23,7 @@ class Redis(Server):
         return f"redis://:{self.secrets['REDIS_PASSWORD']}@{HOST}:{self.port}/0"
 
     def _refuse_second_stack(self) -> None:
-        last = self._last_port()
+        last = read_number(self._port_file)
         if last and self._answers(last):
             raise EmbeddedError(
                 f"a stack is already running in {self.data_dir} (redis, port {last}):"

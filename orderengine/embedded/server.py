@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from orderengine.files import data_dir_secrets
+from orderengine.files import data_dir_secrets, read_number
 
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0
@@ -157,13 +157,10 @@ class Server:
         )
 
     def _choose_port(self) -> int:
-        last = self._last_port()
+        last = read_number(self._port_file)
         port = last if last and port_is_free(last) else free_port()
         self._port_file.write_text(str(port))
         return port
-
-    def _last_port(self) -> int:
-        return int(self._port_file.read_text() or 0) if self._port_file.exists() else 0
 
     def _reason(self) -> str:
         with self.log.open("rb") as log:

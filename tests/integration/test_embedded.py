@@ -200,6 +200,19 @@ def test_lock_file_of_a_dead_server_is_no_hindrance(postgres: Postgres) -> None:
     again.stop()
 
 
+def test_it_starts_on_another_port_where_none_is_known_and_speaks_no_tls(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.stop()
+    (postgres.data_dir / "postgres.port").write_text("abc")
+    monkeypatch.setenv("PGSSLMODE", "require")  # of the servers that its user has elsewhere
+
+    again = Postgres(postgres.data_dir)
+    again.start()
+    psycopg.connect(again.url).close()
+    again.stop()
+
+
 def test_interrupted_initdb_is_begun_anew(data_dir: Path) -> None:
     (data_dir / "postgres.new").mkdir()
     (data_dir / "postgres.new" / "PG_VERSION").write_text("18\n")

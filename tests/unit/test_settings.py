@@ -265,6 +265,9 @@ def test_a_secret_may_begin_with_a_dollar(nowhere: dict[str, str]) -> None:
         ("REDIS_URL", "redis://redis.example.com:6379/0?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis://redis.example.com:6379?db=1"),
         ("REDIS_URL", "rediss://redis.example.com:6379/0?ssl_cert_reqs=none&db=1"),
+        ("REDIS_URL", "rediss://redis.example.com:6379/0?ssl_cert_reqs=bogus"),
+        ("REDIS_URL", "rediss://redis.example.com:6379/0?ssl_nope=1"),
+        ("DATABASE_URL", "postgres://orders:long-random@db.example.com"),
         ("REDIS_URL", "unix:///run/redis.sock"),
         ("DATABASE_URL", "postgres://orders@db.example.com/orders?schema=public"),
         ("DATABASE_URL", "postgres://orders@db.example.com/orders?conn_max_age=60"),
@@ -368,6 +371,32 @@ def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
     assert made["DEVELOPMENT"] is True
 
 
+@pytest.mark.parametrize(
+    ("own", "known"),
+    [
+        ({"DEBUG": "true", "REDIS_URL": "redis://redis.example.com:6379/0"}, True),
+        ({"DEBUG": "false", **PRODUCTION}, False),
+    ],
+)
+def test_so_does_one_with_one_server_of_its_own(
+    nowhere: dict[str, str], own: dict[str, str], known: bool
+) -> None:
+    told = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders", "REDIS_URL": "redis://other"}
+    lines = "".join(f"{name}={value}\n" for name, value in told.items())
+    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+
+    made = settings({**nowhere, **own})
+
+    assert (made["DATABASES"]["default"]["PORT"] == 5999) is known
+    assert made["REDIS_URL"] == own["REDIS_URL"]
+
+
+def test_what_a_stack_tells_is_readable_or_refused(nowhere: dict[str, str]) -> None:
+    (Path(nowhere["DATA_DIR"]) / "stack.env").write_bytes(b"DEX_SEED=caf\xe9")
+
+    assert "set DATA_DIR to a directory of your own" in refusal(nowhere)
+
+
 def test_what_is_empty_does_not_hide_what_a_stack_tells(nowhere: dict[str, str]) -> None:
     """As after `cp .env.example .env`."""
     told = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders", "DEX_SEED": "7"}
@@ -396,6 +425,7 @@ def test_a_stack_tells_what_it_does(tmp_path: Path) -> None:
         (b"PORT=8001\nQUEUE_CONCURRENCY = 5\n", "line 2: expected NAME=value"),
         (b"nonsense", "line 1: expected NAME=value"),
         (b"PORT=8001\n# caf\xe9", "cannot be read"),
+        (b"LOG_LEVEL=de\0bug\n", "line 1: a NUL"),
     ],
 )
 def test_a_line_of_dot_env_that_says_nothing_is_refused(
@@ -414,7 +444,7 @@ def test_a_line_of_dot_env_that_says_nothing_is_refused(
 
 def test_what_a_stack_tells_is_not_what_the_user_has_set(nowhere: dict[str, str]) -> None:
     """Else a stack that was killed would name the servers of the next, or undo what it is told."""
-    told = {"DATABASE_URL": "postgres://gone", "DEX_SEED": "7", "DEBUG": "true"}
+    told = {"DATABASE_URL": "postgres://gone/orders", "DEX_SEED": "7", "DEBUG": "true"}
     lines = "".join(f"{name}={value}\n" for name, value in told.items())
     (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
 

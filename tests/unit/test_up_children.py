@@ -154,6 +154,27 @@ def test_a_stack_is_told_what_the_user_has_set_and_nothing_else(
     assert told == [{"DEX_SEED": "7"}]
 
 
+@pytest.mark.parametrize("planted", ["folder", "lock"])
+def test_what_is_in_the_place_of_a_lock_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    ports = tmp_path / "ports"
+    monkeypatch.setattr(up, "PORTS", ports)
+    if planted == "folder":
+        ports.touch(mode=0o600)
+    else:
+        ports.mkdir(mode=0o700)
+        (ports / "1.lock").symlink_to(tmp_path / "elsewhere")
+
+    with ExitStack() as held, pytest.raises(CommandError, match=r"ports.*: remove it, or set TMP"):
+        up.hold_port(1, held)
+
+
+def test_the_lines_to_paste_are_quoted(settings: Settings, tmp_path: Path) -> None:
+    with mock.patch.dict(os.environ, {"DATA_DIR": "/data five"}):
+        assert up.manage_line("watch").startswith("DATA_DIR='/data five' ")
+
+
 @pytest.mark.parametrize("planted", ["link", "open to others"])
 def test_a_folder_of_locks_that_others_may_write_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str

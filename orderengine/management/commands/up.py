@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -87,13 +88,17 @@ def hold_port(port: int, ports: ExitStack) -> bool:
 
     Its server listens seconds later; another stack that starts meanwhile would say it is ready.
     """
-    PORTS.mkdir(mode=0o700, exist_ok=True)
-    if (found := PORTS.lstat()).st_uid != os.getuid() or found.st_mode & 0o022:
-        raise CommandError(f"{PORTS} is not ours alone: remove it, or set TMPDIR")
     try:
+        PORTS.mkdir(mode=0o700, exist_ok=True)
+        if (found := PORTS.lstat()).st_uid != os.getuid() or found.st_mode & 0o022:
+            raise CommandError(f"{PORTS} is not ours alone: remove it, or set TMPDIR")
         held = take_lock(PORTS / f"{port}.lock")
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename}: {error.strerror}: remove it, or set TMPDIR"
+        ) from None
     ports.enter_context(held)
     return port_is_free(port)
 
@@ -256,8 +261,9 @@ def manage_line(arguments: str) -> str:
     python = Path(sys.executable)
     if python.is_relative_to(settings.BASE_DIR):
         python = python.relative_to(settings.BASE_DIR)
-    changed = [f"{name}={os.environ[name]} " for name in ("DATA_DIR", "PORT") if name in os.environ]
-    return f"{''.join(changed)}{python} manage.py {arguments}"
+    told = {name: os.environ[name] for name in ("DATA_DIR", "PORT") if name in os.environ}
+    changed = [f"{name}={shlex.quote(value)} " for name, value in told.items()]
+    return f"{''.join(changed)}{shlex.quote(str(python))} manage.py {arguments}"
 
 
 def prepare_database(env: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
     reached = {} if order_id is None else {order_id: 0}  # the newest seq of each unfinished order
     try:
         socket = open_socket(address)
-    except (InvalidURI, InvalidHandshake, OSError) as error:
+    except (InvalidURI, InvalidHandshake, OSError, ValueError) as error:
         raise CommandError(f"no WebSocket at {address}: {error}") from None
     while True:
         try:
