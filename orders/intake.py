@@ -11,7 +11,7 @@ from orders import loop, placement, render, trading
 from orders.events import iso
 from orders.execution import exchange
 from orders.lifecycle import ClaimLost, IllegalTransition
-from orders.models import FailureCode, Order
+from orders.models import FailureCode, Order, Status
 from orders.once import once_per_loop
 from orders.placement import (
     ClientOrderIdReused,
@@ -91,7 +91,9 @@ def withdraw(order: Order) -> None:
     try:
         placement.withdraw(order)
     except (IllegalTransition, ClaimLost):
-        detail = f"Order {order.id} has left pending: only a waiting order can be cancelled."
+        waits = order.status == Status.PENDING  # or did, when it was looked at
+        state = "has left pending" if waits else f"is {order.status}"
+        detail = f"Order {order.id} {state}: only a waiting order can be cancelled."
         raise Problem(status=409, code="NOT_CANCELLABLE", detail=detail) from None
 
 

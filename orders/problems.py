@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 import structlog
-from django.core.exceptions import DisallowedHost, PermissionDenied
+from django.conf import settings
+from django.core.exceptions import DisallowedHost, PermissionDenied, TooManyFieldsSent
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -119,11 +120,22 @@ def problem_of(error: BaseException) -> Problem:
             "at GET /api/orders before placing again.",
             headers={"Retry-After": "2"},
         )
+    if problem := unreadable(error):
+        return problem
+    log.error("request.bug", exc_info=error)
+    return fault()
+
+
+def unreadable(error: BaseException) -> Problem | None:
+    """What a request has that nobody could take."""
     if is_unstorable_text(error):
         detail = "The request has a character that cannot be stored."
         return Problem(status=400, code="VALIDATION", detail=detail)
-    log.error("request.bug", exc_info=error)
-    return fault()
+    if isinstance(error, TooManyFieldsSent):
+        most = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+        detail = f"The address has more than {most} parameters."
+        return Problem(status=400, code="BAD_REQUEST", detail=detail)
+    return None
 
 
 def is_unstorable_text(error: BaseException) -> bool:

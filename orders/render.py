@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dex import tokens
 from dex.types import Leg, Quote, QuoteFailure, Route
 from orders.events import iso, milliseconds
-from orders.models import RETRYABLE_CODES, Order, Status
+from orders.models import RETRYABLE_CODES, TERMINAL, Order, Status
 
 PRICE = Context(prec=12)
 IMPACT = Decimal("1e-8")
@@ -106,8 +106,7 @@ def order_json(order: Order, steps: Sequence[Step]) -> dict[str, Any]:
         "executedPrice": price(order, order.amount_out),
         "amountOut": amount(order.token_out, order.amount_out),
         "minAmountOut": amount(order.token_out, order.min_amount_out),
-        "fee": amount(order.fee_token, order.fee),
-        "feeToken": order.fee_token or None,
+        **fee_json(order),
         "priceImpact": impact(order.price_impact),
         "realizedSlippage": realized_slippage(order),
         "txHash": order.tx_hash or None,
@@ -117,6 +116,13 @@ def order_json(order: Order, steps: Sequence[Step]) -> dict[str, Any]:
         "updatedAt": iso(order.updated_at),
         "completedAt": moment(order.completed_at),
     }
+
+
+def fee_json(order: Order) -> dict[str, str | None]:
+    """That of the route, until it is paid; none where the order ended without being filled."""
+    if order.status in TERMINAL and order.amount_out is None:
+        return {"fee": None, "feeToken": None}
+    return {"fee": amount(order.fee_token, order.fee), "feeToken": order.fee_token or None}
 
 
 def failure_json(order: Order) -> dict[str, Any] | None:

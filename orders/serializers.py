@@ -10,6 +10,7 @@ from heapq import nsmallest
 from typing import Any, cast
 
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
 
 from dex import tokens
 from dex.types import SwapRequest, Token
@@ -157,10 +158,13 @@ class Strict(serializers.Serializer[Any]):
         if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
             known = ", ".join(self.fields)
             named = nsmallest(MOST_UNKNOWN, unknown)  # each is an error, and takes its time
-            raise serializers.ValidationError(
-                {name: [f"Unknown field; known are {known}."] for name in named},
-                code="unknown_field",
-            )
+            said = ErrorDetail(f"Unknown field; known are {known}.", code="unknown_field")
+            wrong: dict[str, Any] = {name: [said] for name in named}
+            try:
+                super().to_internal_value(data)
+            except serializers.ValidationError as error:
+                wrong |= cast(dict[str, Any], error.detail)
+            raise serializers.ValidationError(wrong)
         return super().to_internal_value(data)
 
 

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from dex.errors import OrderRejected
+from dex.types import SwapState, SwapStatus
 from dex.venues.registry import SIMULATED
 from orders import database, execution
 from orders.models import Status
@@ -103,6 +104,21 @@ def test_a_confirmed_order_tells_everything_of_its_execution(client: Client) -> 
     assert float(order["amountOut"]) >= float(order["minAmountOut"]) > 0
     assert order["txHash"]
     assert order["createdAt"] <= order["completedAt"] == order["updatedAt"]
+
+
+def test_an_order_that_was_not_filled_has_paid_no_fee(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = SwapState(status=SwapStatus.FAILED, error_code="INSUFFICIENT_LIQUIDITY", error="")
+    monkeypatch.setattr(execution, "exchange", lambda: factories.StubExchange(dead))
+    order_id = placed(client)
+    execution.execute_order(order_id)
+
+    order = get(client, f"/api/orders/{order_id}")
+
+    assert (order["status"], order["failure"]["code"]) == ("failed", "INSUFFICIENT_LIQUIDITY")
+    assert (order["fee"], order["feeToken"], order["amountOut"]) == (None, None, None)
+    assert order["expectedPrice"]
 
 
 def test_a_failed_order_says_why(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import OperationalError
 from django.test import Client
 from psycopg_pool import PoolTimeout
+from structlog.testing import capture_logs
 
 from dex.postgres import Session
 from orders import database, queries, views
@@ -204,3 +205,14 @@ def test_what_nobody_knows_is_named_in_part(client: Client) -> None:
 
     named = [error["pointer"] for error in problem(answer, 400, "VALIDATION")["errors"]]
     assert named == [f"/k{number:04}" for number in range(20)]
+
+
+@pytest.mark.parametrize("path", ["orders", "orders/activity", "schema"])
+def test_an_address_with_more_parameters_than_are_read_is_refused(
+    client: Client, path: str
+) -> None:
+    with capture_logs() as lines:
+        answer = client.get(f"/api/{path}?{'&'.join(f'p{n}=1' for n in range(1001))}")
+
+    assert "1000 parameters" in problem(answer, 400, "BAD_REQUEST")["detail"]
+    assert not lines

@@ -64,6 +64,15 @@ def test_an_unknown_field_is_refused(client: Client, name: str, pointer: str) ->
     assert answer["errors"][0]["code"] == "unknown_field"
 
 
+def test_an_unknown_field_hides_no_other_error(client: Client) -> None:
+    answer = refused(client, order_body(tokenIn="X", slippage=9, side="buy"))
+
+    assert pointers(answer) == {"/side", "/tokenIn", "/slippage"}
+    codes = {error["pointer"]: error["code"] for error in answer["errors"]}
+    assert codes["/side"] == "unknown_field"
+    assert codes["/slippage"] == "slippage_out_of_range"
+
+
 def test_an_unknown_field_with_half_a_surrogate_is_refused(client: Client) -> None:
     refused(client, one("\\ud800", "1"))
 
