@@ -15,7 +15,7 @@ from daphne import http_protocol
 from daphne.server import reactor  # the one on Daphne's event loop, whoever imports it first
 from twisted.web.http import RESPONSES, HTTPChannel
 
-from orders.parsing import MAX_BODY_BYTES
+from orders.parsing import BODY_TOO_LONG, MAX_BODY_BYTES
 from orders.problems import CONTENT_TYPE, Problem
 
 KEPT_BYTES = MAX_BODY_BYTES + 1  # the application sees that it is too long
@@ -30,6 +30,15 @@ HEAD_TOO_LONG = f"The address and the headers are longer than {HTTPChannel.total
 
 
 class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne has no types
+    def gotLength(self, length: int | None) -> None:
+        """Who asks whether to send a body that is too long is told at once, and not to go on."""
+        asks = self.requestHeaders.hasHeader(b"expect")
+        if asks and length is not None and length > MAX_BODY_BYTES:
+            self.requestHeaders.removeHeader(b"expect")
+            refuse(self.channel, Problem(status=413, code="TOO_LARGE", detail=BODY_TOO_LONG))
+        else:
+            super().gotLength(length)
+
     def handleContentChunk(self, data: bytes) -> None:
         room = KEPT_BYTES - self.content.tell()
         super().handleContentChunk(data[: max(0, room)])

@@ -13,6 +13,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 MAX_BODY_BYTES = 256 * 1024
+BODY_TOO_LONG = f"The body is larger than {MAX_BODY_BYTES} bytes."
 MAX_DEPTH = 32
 LONGEST_INT = 100
 IDENTITY = "identity"
@@ -104,7 +105,7 @@ class DecimalJSONParser(BaseParser):
             )
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
-            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+            raise TooLarge(BODY_TOO_LONG)
         try:
             return loads(body)
         except ValueError as error:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.fleet
 PATH = b"/api/orders/execute"
 LONG = b"x" * 17_000
 ORDERS = b"GET /api/orders HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /api/orders/execute HTTP/1.1\r\nHost: localhost\r\n"
 UPGRADE = b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
 
@@ -55,6 +56,7 @@ def answer(running: Running, request: bytes) -> tuple[int, dict[str, str], dict[
         (ORDERS + (b"X-Long: " + LONG[:5000] + b"\r\n") * 5 + b"\r\n", 431),
         (b"GET /api/orders?clientOrderId=" + LONG + b" HTTP/1.1\r\n\r\n", 431),
         (b"GET /" + LONG * 60, 431),
+        (POST + b"Content-Length: 262145\r\nExpect: 100-continue\r\n\r\n", 413),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -64,7 +66,7 @@ def test_what_is_no_request_is_a_problem(
     found, _, problem = answer(running, request_line)
 
     assert found == status
-    assert problem["code"] == ("TOO_LARGE" if status == 431 else "BAD_REQUEST")
+    assert problem["code"] == ("BAD_REQUEST" if status == 400 else "TOO_LARGE")
     assert problem["detail"].endswith(".")
 
 
