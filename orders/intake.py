@@ -1,11 +1,13 @@
 """What a client asks for, over REST or WebSocket: one call each, refusals as problems."""
 
+import asyncio
 from typing import Any
 
 from rest_framework.exceptions import ValidationError
 
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.grouping import Grouped
+from dex.postgres import no_answer
 from dex.types import Route, SwapRequest
 from orders import loop, placement, render, trading
 from orders.events import iso
@@ -29,18 +31,30 @@ from orders.serializers import (
 )
 from orders.threads import in_thread
 
+# 503 is promised within 3 s, however many calls an order takes part in.
+PLACE_SECONDS = 2.7
 ORDER, BATCH = OrderRequestSerializer(), BatchRequestSerializer()  # making one takes 80 µs
 place_together = once_per_loop(lambda: Grouped(placement.place_each, DATABASE_AWAY))
 
 
 async def place(body: Any, owner_id: int | None, at: str = "") -> Placed:
     """`at` is the pointer to the body. Raises Problem, psycopg.OperationalError."""
+    begun = asyncio.get_running_loop().time()
     try:
         request = ORDER.request(body, owner_id)
     except ValidationError as error:
         raise invalid(error, at) from None
     placed = await place_together()(request)
-    return placed or (await stored([request], at))[0]
+    return placed or (await stored_by(begun + PLACE_SECONDS, request, at))
+
+
+async def stored_by(moment: float, request: OrderRequest, at: str) -> Placed:
+    """Alone, after it has waited for others. Of the loop's clock. Raises as `place` does."""
+    try:
+        async with asyncio.timeout_at(moment):
+            return (await stored([request], at))[0]
+    except TimeoutError:
+        raise no_answer(PLACE_SECONDS) from None
 
 
 async def place_batch(body: Any, owner_id: int | None) -> list[Placed]:

@@ -1,5 +1,6 @@
 """PostgreSQL or Redis answers and takes no writes, as a server does that has become a standby."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from django.conf import settings
 from django.test import Client
 
 from dex.postgres import BoundedConnection, Session
-from orders import claims, database, execution, health, lifecycle, placement
+from orders import claims, database, execution, health, intake, lifecycle, placement
 from tests.api.asgi import ASGIClient
 from tests.api.http import execute, placed, problem, stored_orders
 from tests.factories import StubExchange, landed, load, no_sleep
@@ -108,6 +109,26 @@ def test_health_tells_of_a_redis_that_takes_no_writes(
             server.config_set("maxmemory", 0)
 
     assert (answer.status_code, answer.json()["checks"]["redis"]) == (503, "failed")
+
+
+def test_who_has_waited_with_others_does_not_wait_as_long_alone(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing_stored(_: object) -> None:
+        await asyncio.sleep(0.2)
+
+    async def no_answer(_: object) -> list[placement.Placed]:
+        await asyncio.sleep(10)
+        return []
+
+    monkeypatch.setattr(intake, "PLACE_SECONDS", 0.5)
+    monkeypatch.setattr(intake, "place_together", lambda: nothing_stored)
+    monkeypatch.setattr(placement, "place_orders", no_answer)
+    asked = time.monotonic()
+
+    problem(execute(client), 503, "DATABASE_UNAVAILABLE")
+
+    assert 0.4 < time.monotonic() - asked < 2
 
 
 @pytest.mark.fleet

@@ -296,7 +296,7 @@ async def commits_stalled(run: Run) -> None:
         stalled = time.time()
         try:
             await_standby(run, "missing")
-            await asyncio.sleep(run.dose(8, 75))  # more than the hub's LONGEST_SECONDS
+            await asyncio.sleep(run.dose(8, 20))
         finally:
             await_standby(run, "")
         await back_again(run)
