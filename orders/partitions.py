@@ -217,9 +217,11 @@ def place_rest(conn: Connection, lower: str) -> None:
 
 
 def droppable(conn: Connection, before: datetime) -> list[Partition]:
-    """Those whose orders were all placed before this moment, the oldest first."""
+    """Those whose orders were all placed before this moment, the oldest first; never the newest
+    that is dated, where the next one begins."""
     bound = first_id(before)
-    return [one for one in partitions(conn) if not one.rest and one.upper <= bound]
+    dated = [one for one in partitions(conn) if not one.rest]
+    return [one for one in dated[:-1] if one.upper <= bound]
 
 
 def unfinished(conn: Connection, partition: Partition) -> tuple[int, str]:

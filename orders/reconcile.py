@@ -54,7 +54,7 @@ GRACE = "interval '60 s'"
 # what an order knew of its transaction is settled here as well.
 LEDGER = """
 ledger AS (
-    SELECT signature, order_id, settles_at, CASE
+    SELECT signature, order_id, settles_at, amount_in, outcome_amount_out AS filled, CASE
         WHEN status = 'pending' AND settles_at <= clock_timestamp() THEN outcome
         ELSE status END AS state
     FROM chain.transaction
@@ -75,14 +75,15 @@ FROM ledger WHERE state = 'landed' GROUP BY order_id HAVING count(*) > 1
 # have landed while its worker was about to ask.
 LANDED_IS_CONFIRMED = Invariant(
     "landed-is-confirmed",
-    "landed in the chain is confirmed here, and the reverse, with the same signature",
+    "landed in the chain is confirmed here, and the reverse, with the same signature and amounts",
     f"""
 WITH {LEDGER}
 SELECT o.id AS order_id,
-       concat('confirmed with ', left(tx_hash, 16), ', in the chain ',
-              coalesce(state, 'unknown')) AS what
+       concat('confirmed with ', left(tx_hash, 16), ', in the chain ', coalesce(state, 'unknown'),
+              CASE WHEN state = 'landed' THEN ' with other amounts' END) AS what
 FROM orders_order o LEFT JOIN ledger l ON signature = tx_hash AND order_id = o.id
-WHERE o.status = 'confirmed' AND state IS DISTINCT FROM 'landed'
+WHERE o.status = 'confirmed' AND (state IS DISTINCT FROM 'landed'
+       OR (l.amount_in, filled) <> (o.amount_in, o.amount_out) OR filled < o.min_amount_out)
   AND string_to_array(o.venue, '+') <@ ARRAY[{listed(SIMULATED)}]
 UNION ALL
 SELECT order_id, concat(left(signature, 16), ' landed ',
@@ -92,6 +93,13 @@ FROM ledger l LEFT JOIN orders_order o ON o.id = order_id
 WHERE state = 'landed' AND o.status IS DISTINCT FROM 'confirmed'
   AND (o.status = 'submitted' AND tx_hash = signature
        AND settles_at > clock_timestamp() - {GRACE}) IS NOT TRUE
+UNION ALL
+SELECT order_id, concat(left(signature, 16), ' ', state, ' ',
+                        round(extract(epoch FROM clock_timestamp() - settles_at)),
+                        ' s ago, order is submitted')
+FROM ledger l JOIN orders_order o ON o.id = order_id AND tx_hash = signature
+WHERE state IN ('failed', 'expired') AND o.status = 'submitted'
+  AND settles_at < clock_timestamp() - {GRACE}
 """,
 )
 

@@ -14,6 +14,9 @@ class Migration(migrations.Migration):
     dependencies = [("orders", "0008_placing")]
 
     operations = [
+        # What is left where this was ended while it waited: an index that is not valid.
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS by_owner", ""),
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS by_kind", ""),
         AddIndexConcurrently("order", models.Index(fields=["owner", "id"], name="by_owner")),
         AddIndexConcurrently(
             "order",

@@ -12,6 +12,9 @@ class Migration(migrations.Migration):
     dependencies = [("orders", "0012_claim_many")]
 
     operations = [
+        # What is left where this was ended while it waited: an index that is not valid.
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS completed", ""),
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS not_confirmed", ""),
         AddIndexConcurrently(
             "order",
             models.Index(

@@ -51,7 +51,9 @@ BEGIN
         -- less often; no longer than a minute allows, in which every order comes to its end.
         UPDATE orders_order o SET
             fence = o.fence + 1,
-            takeovers = CASE WHEN c.status = 'pending' THEN 0 ELSE o.takeovers + 1 END,
+            -- One that no release can read is taken over for ever: to the end of a smallint.
+            takeovers = CASE WHEN c.status = 'pending' THEN 0
+                ELSE least(o.takeovers + 1, 32767) END,
             lease_until = moment + lease * CASE WHEN c.starts_over THEN 1
                 ELSE 2 ^ least(greatest(o.takeovers - 4, 0), 2) * 2 / 3 END,
             status = CASE WHEN c.starts_over THEN 'routing' ELSE o.status END,

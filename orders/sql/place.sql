@@ -70,7 +70,9 @@ BEGIN
             SELECT 'placed', pg_backend_pid() % 16, count(*) FROM o HAVING count(*) > 0
             ON CONFLICT (kind, shard) DO UPDATE SET count = orders_tally.count + excluded.count
         )
-        SELECT array_agg(o.id ORDER BY o.id), min(o.created_at) INTO made, moment FROM o;
+        -- As Python has sorted the suffixes, whatever the database's language makes of letters.
+        SELECT array_agg(o.id ORDER BY o.id COLLATE "C"), min(o.created_at)
+        INTO made, moment FROM o;
         -- All are new, as nearly always: what was inserted is the answer, nothing is read back.
         IF cardinality(made) = jsonb_array_length(wanted) THEN
             RETURN QUERY SELECT new.id, moment, false, true FROM unnest(made) AS new(id);
@@ -88,7 +90,7 @@ BEGIN
                 IS NOT DISTINCT FROM
                     (w.order_type, w.token_in, w.token_out, w.amount_in, w.slippage_bps,
                      w.deadline_at)
-        ) ORDER BY suffix)
+        ) ORDER BY suffix COLLATE "C")
         INTO answers
         FROM jsonb_to_recordset(wanted) AS w(
             suffix text, client_order_id text, order_type text, token_in text,

@@ -509,6 +509,17 @@ def test_workers_of_the_release_before_claim_as_they_did(limits: Any) -> None:
     assert row == {"id": order_id, "previous_status": "pending"}
 
 
+def test_an_order_that_nobody_can_end_is_taken_over_for_ever(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    end_lease(order.id)
+    database.rows("UPDATE orders_order SET takeovers = 32767 RETURNING id", {})
+
+    taken = claim("")
+
+    assert taken is not None
+    assert (taken.id, taken.takeovers) == (order.id, 32767)
+
+
 # Beside another claim, or another's lock ----------------------------------------------------------
 
 

@@ -116,6 +116,13 @@ def settles(name: str, settles_in: str, outcome: str) -> str:
         settles_at = clock_timestamp() + interval '{settles_in}' WHERE order_id = %({name})s"""
 
 
+def filled(name: str, amount_out: int, change: str) -> str:
+    """What its first returned, and what is to be known of that."""
+    return f"""WITH filled AS (
+        UPDATE chain.transaction SET outcome_amount_out = {amount_out} WHERE order_id = %({name})s)
+    {order(name, change)}"""
+
+
 def on_chain(name: str, change: str) -> str:
     return f"UPDATE chain.transaction SET {change} WHERE order_id = %({name})s"
 
@@ -168,6 +175,12 @@ BREAKS = {
         ("failed", "landed 1 s ago, order is failed", on_chain("failed", "status = 'landed'")),
         ("retried", "landed 1 s ago, order is pending", settles("retried", "-1 s", "landed")),
         ("submitted", "61 s ago, order is submitted", settles("submitted", "-61 s", "landed")),
+        ("submitted", "failed 61 s ago, order is", settles("submitted", "-61 s", "failed")),
+        ("confirmed", "landed with other amounts", filled("confirmed", 7, "amount_out = 8")),
+        (
+            *("confirmed", "landed with other amounts"),
+            filled("confirmed", 7, "amount_out = 7, min_amount_out = 8"),
+        ),
         ("submitted", "elsewhere landed 1 s ago", sends("submitted", "-1 s", "landed")),
         ("nobody", "landed 1 s ago, no such order", sends("nobody", "-1 s", "landed")),
     ],

@@ -10,16 +10,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
 import pytest
 import redis
+from psycopg.types.json import Jsonb
 
 from orderengine.embedded import EmbeddedError, Postgres, Redis, Stack
 from orderengine.embedded import redis as redis_module
 from orderengine.files import read_env
-from tests.stacks import wait_until
+from orders import placement
+from tests.factories import order_request
+from tests.stacks import MANAGE, ROOT, wait_until
 
 pytestmark = pytest.mark.fleet
 
@@ -315,3 +319,37 @@ def test_servers_end_with_the_process_that_started_them(data_dir: Path) -> None:
         parent.kill()
 
     wait_until(lambda: not processes_of(data_dir))
+
+
+def test_a_batch_is_answered_in_its_order_in_any_language(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Czech letters come before digits."""
+    czech = data_dir / "languages" / "cs_CZ.UTF-8"
+    czech.parent.mkdir()
+    made = ["localedef", "-i", "cs_CZ", "-f", "UTF-8", str(czech)]
+    if not shutil.which("localedef") or subprocess.run(made, check=False).returncode:
+        pytest.skip("needs the sources of languages: apt-get install locales")
+    monkeypatch.setenv("LOCPATH", str(czech.parent))
+    server = Postgres(data_dir)
+    server.start()
+    with psycopg.connect(server.url, autocommit=True) as conn:
+        conn.execute(
+            "CREATE DATABASE elsewhere TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'cs_CZ.UTF-8'"
+        )
+    url = urlsplit(server.url)._replace(path="/elsewhere").geturl()
+    env = {**os.environ, "DATABASE_URL": url}
+    subprocess.run([*MANAGE, "migrate", "-v0"], cwd=ROOT, env=env, check=True)
+
+    requests = [order_request(client_order_id=f"c{number}") for number in range(50)]
+    with psycopg.connect(url, autocommit=True) as conn:
+        first, again = (
+            (wanted, conn.execute(placement.PLACE, {"owner_id": None, "wanted": Jsonb(wanted)}))
+            for wanted in (placement.wanted(requests, [{}] * 50) for _ in range(2))
+        )
+
+    suffixes = [one["suffix"] for one in first[0]]
+    placed = [row[0] for row in first[1].fetchall()]
+    assert [order_id[placement.SUFFIX :] for order_id in placed] == suffixes
+    assert [row[0] for row in again[1].fetchall()] == placed
+    server.stop()

@@ -237,6 +237,18 @@ def test_what_is_young_and_the_rest_are_not_dropped(conn: Connection) -> None:
     assert [one.name for one in earlier] == [FIRST]
 
 
+def test_the_newest_that_is_dated_is_not_dropped_however_old(conn: Connection) -> None:
+    partitions.enable(conn, now(conn) - timedelta(days=45))
+    partitions.ensure(conn, now(conn) - timedelta(days=31))  # and then not for a month
+    kept = partitions.partitions(conn)[-2]
+
+    Command(stdout=io.StringIO()).retain(conn, days=30)
+
+    assert [one.name for one in partitions.partitions(conn)] == [kept.name, REST]
+    Command(stdout=io.StringIO()).ensure(conn, ahead=7)
+    assert partitions.partitions(conn)[-2].upper > partitions.first_id(now(conn))
+
+
 def test_what_was_dropped_is_not_missed(conn: Connection) -> None:
     partitions.enable(conn, now(conn) - timedelta(days=2))
     partitions.ensure(conn, now(conn) + partitions.DAY)
