@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import make_conninfo
 
 from dex.exchange import ExchangeConfig
+from dex.postgres import IN_UTC
 from dex.simulation.faults import Faults
 from dex.types import Strategy
 from dex.venues.registry import SIMULATED, VENUES
@@ -153,14 +154,13 @@ read.server_url(
     "ssl_ca_path, ssl_certfile, ssl_keyfile, ssl_check_hostname (true or false) and ssl_cert_reqs "
     "(none, optional or required)",
 )
+OPTIONS = DATABASES["default"].get("OPTIONS", {})
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
     "CONN_MAX_AGE": 0,
     "CONN_HEALTH_CHECKS": True,
     "OPTIONS": {
         "connect_timeout": 2,
-        # Less than the client waits (dex.postgres): what is given up is not carried out later.
-        "options": "-c statement_timeout=2000",
         "pool": {
             "connection_class": PooledConnection,
             "min_size": 1,
@@ -168,7 +168,9 @@ DATABASES["default"] |= {
             "timeout": 2,
             "reconnect_timeout": 5,
         },
-        **DATABASES["default"].get("OPTIONS", {}),
+        **OPTIONS,
+        # Less than the client waits (dex.postgres): what is given up is not carried out later.
+        "options": f"-c statement_timeout=2000 {IN_UTC} {OPTIONS.get('options', '')}",
     },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

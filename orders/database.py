@@ -16,7 +16,6 @@ from psycopg_pool import ConnectionPool
 
 from dex.postgres import (
     ANSWER_SECONDS,
-    IN_UTC,
     PLANNED_ONCE,
     BoundedConnection,
     Session,
@@ -33,7 +32,6 @@ def conninfo() -> str:
     """libpq's description of the database that Django uses."""
     config = connection.settings_dict
     options = {k: v for k, v in config["OPTIONS"].items() if k != "pool"}
-    options["options"] = f"{options.get('options', '')} {IN_UTC}"
     named = {
         "dbname": config["NAME"],
         "user": config["USER"] or None,

@@ -15,7 +15,7 @@ from pytest_django import DjangoDbBlocker
 
 from dex.exchange import Exchange, open_exchange
 from dex.simulation.faults import Faults
-from orders import database, execution, intake, measures
+from orders import database, execution, intake, limits, measures, presence
 
 TABLES = (
     "orders_orderevent",
@@ -57,6 +57,8 @@ def migrated(django_db_blocker: DjangoDbBlocker) -> str:
 @pytest.fixture(scope="session")
 def django_db_setup(migrated: str) -> Iterator[None]:
     """The tables, in the database of this run's own server (tests/servers.py)."""
+    for client in (presence.client, limits.client):
+        client()  # of this run's Redis: the first to ask may be a test that names another
     yield
     database.pool().close()
 
