@@ -45,7 +45,8 @@ STAND_INS = {
     "click_repl": "register_repl",  # `celery amqp` would be a shell
 }
 
-
+# How the C library asks for addresses, which no timeout of a client covers: not for 5 s, and twice.
+NAME_SERVERS = "timeout:1 attempts:1"
 MOST_FILES = 65_536
 
 
@@ -104,6 +105,7 @@ def of_settings(program: str) -> list[str]:
 def main() -> None:
     sys.argv = with_options(sys.argv[1:])
     allow_open_files()
+    os.environ.setdefault("RES_OPTIONS", NAME_SERVERS)
     leave_out(sys.argv[0])
     warnings.filterwarnings("ignore", AS_ROOT)
     try:

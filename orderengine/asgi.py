@@ -5,8 +5,8 @@ from orderengine import http  # sets Django up, before anything imports a model
 # isort: split
 from typing import Any
 
-from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.sessions import CookieMiddleware, SessionMiddleware
 
 from orderengine.access_log import keep_tickets_out
 from orderengine.asgi_types import Message, Receive, Send
@@ -16,13 +16,13 @@ from orderengine.garbage import keep_what_is_loaded
 from orderengine.stopping import Stoppable, stop_gracefully_on_signals
 from orders.routing import websocket_urlpatterns
 
-with_user: Any = AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
+with_session: Any = CookieMiddleware(SessionMiddleware(URLRouter(websocket_urlpatterns)))
 
 
 async def sockets(scope: Message, receive: Receive, send: Send) -> None:
     """The consumer sends by `send_frame`, past Channels' session, which looks at each frame
     whether to save itself: only an answer over HTTP makes it."""
-    await with_user({**scope, "send_frame": send}, receive, send)
+    await with_session({**scope, "send_frame": send}, receive, send)
 
 
 application = Stoppable(

@@ -28,3 +28,12 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """It writes: a Redis that takes no writes refuses, and Celery would forget the connection
+        without closing it."""
+        try:
+            super().register_with_event_loop(connection, loop)
+        except Exception:
+            self.close_connection(connection)
+            raise

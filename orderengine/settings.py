@@ -161,6 +161,8 @@ DATABASES["default"] |= {
     "CONN_HEALTH_CHECKS": True,
     "OPTIONS": {
         "connect_timeout": 2,
+        # A connection that something between has forgotten is found out while nobody uses it.
+        **{"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3},
         "pool": {
             "connection_class": PooledConnection,
             "min_size": 1,
@@ -282,6 +284,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,
     "socket_connect_timeout": 0.5,
     "socket_timeout": 1,
+    "health_check_interval": 3,  # a connection that was lost without a word brings no hints
     "max_retries": 1,
     "interval_start": 0,
     "interval_step": 0.05,

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
-from orders import limits, tickets
+from orders import keys, limits, threads, tickets
 from orders.hub import in_thread
 from orders.keys import Caller, not_authenticated
 from orders.problems import Problem
@@ -25,9 +25,11 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
     if (ticket := query_of(scope).get("ticket")) is not None:
         admitted: Caller = await in_thread(tickets.redeem, ticket)
         return required(admitted)
-    user = scope.get("user")
-    if user is not None and user.is_authenticated and is_ours(origin, headers.get("host", "")):
-        return Caller(user.pk, session_key=scope["session"].session_key or "")
+    session = scope.get("session")
+    if session and session.session_key and is_ours(origin, headers.get("host", "")):
+        user_id = await threads.in_thread(keys.user_of, session)
+        if user_id is not None:
+            return Caller(user_id, session_key=session.session_key or "")
     return required(Caller(None))
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -174,6 +175,17 @@ def has_its_session(caller: Caller) -> bool:
         return get_user(request).pk == caller.owner_id
     finally:
         close_old_connections()  # Django reads sessions through its own
+
+
+def user_of(session: Any) -> int | None:
+    """Who signed in with it. Channels' own middleware asks before a socket opens, and for all of
+    them in one thread."""
+    request = HttpRequest()
+    request.session = session
+    try:
+        return get_user(request).pk
+    finally:
+        close_old_connections()
 
 
 def not_authenticated(detail: str) -> Problem:

@@ -1,16 +1,20 @@
 """A browser's cookie opens a socket for pages of this server only, while it is good."""
 
+import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
 
 from orders import consumers, keys
 from orders.keys import Caller
+from orders.sessions import SessionStore
 from tests.api.http import post
 from tests.api.sockets import Socket, refusal
 from tests.api.test_socket_refusals import refused_frame
@@ -153,3 +157,22 @@ async def test_a_cookie_that_no_session_can_have_is_nobodys(connect: Connect) ->
 
     page = await database_sync_to_async(Client().get)("/login", headers={"Cookie": cookie})
     assert page.status_code == 200
+
+
+async def test_a_session_that_cannot_be_looked_up_is_told_and_holds_up_nobody(
+    connect: Connect, browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = threading.Event()
+
+    def away(_: SessionStore) -> None:
+        looking.set()
+        time.sleep(1)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(SessionStore, "load", away)
+    hers = asyncio.create_task(connect(Cookie=cookie(browser)))
+    await asyncio.to_thread(looking.wait, 5)
+
+    async with asyncio.timeout(0.8):
+        await refusal(await connect(), 401, "NOT_AUTHENTICATED")
+    await refusal(await hers, 503, "DATABASE_UNAVAILABLE")
