@@ -5,22 +5,26 @@ redis-py takes that for an answer that has not come yet. Reading raises it again
 wait: the subscriber would ask for ever, and let nothing else of its event loop run.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import redis
 from channels_redis.pubsub import RedisPubSubChannelLayer
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import Connection, parse_url
 
 
 class FindsOut:
     """In front of a connection of redis-py."""
 
-    async def read_response(self: Any, *args: Any, **options: Any) -> Any:
+    _reader: asyncio.StreamReader | None
+    disconnect: Any
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
         if self._reader is not None and isinstance(self._reader.exception(), TimeoutError):
             await self.disconnect(nowait=True)
             raise redis.ConnectionError("the connection was lost: nothing came back")
-        return await AbstractConnection.read_response(self, *args, **options)
+        return await super().read_response(*args, **options)  # type: ignore[misc]  # the next class
 
 
 class ChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]  # not typed

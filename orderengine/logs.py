@@ -110,14 +110,8 @@ class Bugs(logging.Filter):
     """Passes what was raised; a refusal with a status of its own is the client's to read."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        from orders.problems import is_unstorable_text  # noqa: PLC0415  needs the settings
-
-        if record.levelno < logging.ERROR or record.exc_info is None:
-            return False
-        error = record.exc_info[1]
-        return getattr(record, "status_code", 500) != 503 and not (
-            error and is_unstorable_text(error)
-        )
+        status = getattr(record, "status_code", 500)
+        return record.levelno >= logging.ERROR and record.exc_info is not None and status != 503
 
 
 class Stderr:

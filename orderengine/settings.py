@@ -31,8 +31,8 @@ DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").absolute()
 EMBEDDED = not (read.isset("DATABASE_URL") or read.isset("REDIS_URL"))
 SET_BY_USER = dict(os.environ)
 # A running stack tells other commands where its servers are, in development one of them as well.
-ONE_EMBEDDED = not (read.isset("DATABASE_URL") and read.isset("REDIS_URL"))
-if EMBEDDED or (ONE_EMBEDDED and read.flag("DEBUG", default=False)):
+SOME_EMBEDDED = not (read.isset("DATABASE_URL") and read.isset("REDIS_URL"))
+if EMBEDDED or (SOME_EMBEDDED and read.flag("DEBUG", default=False)):
     read.take(read_env(DATA_DIR / STACK_FILE))
 
 DEVELOPMENT = read.flag("DEBUG", default=EMBEDDED)
@@ -154,7 +154,7 @@ read.server_url(
     "ssl_ca_path, ssl_certfile, ssl_keyfile, ssl_check_hostname (true or false) and ssl_cert_reqs "
     "(none, optional or required)",
 )
-OPTIONS = DATABASES["default"].get("OPTIONS", {})
+url_options = DATABASES["default"].get("OPTIONS", {})
 DATABASES["default"] |= {
     # Under Daphne a view's thread does not live on: connections are pooled, never kept.
     "CONN_MAX_AGE": 0,
@@ -162,7 +162,9 @@ DATABASES["default"] |= {
     "OPTIONS": {
         "connect_timeout": 2,
         # A connection that something between has forgotten is found out while nobody uses it.
-        **{"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3},
+        "keepalives_idle": 30,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
         "pool": {
             "connection_class": PooledConnection,
             "min_size": 1,
@@ -170,9 +172,9 @@ DATABASES["default"] |= {
             "timeout": 2,
             "reconnect_timeout": 5,
         },
-        **OPTIONS,
+        **url_options,
         # Less than the client waits (dex.postgres): what is given up is not carried out later.
-        "options": f"-c statement_timeout=2000 {IN_UTC} {OPTIONS.get('options', '')}",
+        "options": f"-c statement_timeout=2000 {IN_UTC} {url_options.get('options', '')}",
     },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -27,6 +27,7 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
         return required(admitted)
     session = scope.get("session")
     if session and session.session_key and is_ours(origin, headers.get("host", "")):
+        # Not in the few threads in which open sockets read: PostgreSQL may say nothing for long.
         user_id = await threads.in_thread(keys.user_of, session)
         if user_id is not None:
             return Caller(user_id, session_key=session.session_key or "")

@@ -169,23 +169,18 @@ def has_its_session(caller: Caller) -> bool:
     """True where it came without one. A sign-out ends a session, and a new password does."""
     if not caller.session_key:
         return True
-    request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(caller.session_key)
-    try:
-        return get_user(request).pk == caller.owner_id
-    finally:
-        close_old_connections()  # Django reads sessions through its own
+    session = import_module(settings.SESSION_ENGINE).SessionStore(caller.session_key)
+    return user_of(session) == caller.owner_id
 
 
 def user_of(session: Any) -> int | None:
-    """Who signed in with it. Channels' own middleware asks before a socket opens, and for all of
-    them in one thread."""
+    """The id of who signed in with it."""
     request = HttpRequest()
     request.session = session
     try:
         return get_user(request).pk
     finally:
-        close_old_connections()
+        close_old_connections()  # Django reads sessions through its own
 
 
 def not_authenticated(detail: str) -> Problem:

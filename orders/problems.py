@@ -225,7 +225,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Of pages; Django calls it while it handles the error, and logs it."""
     error = sys.exc_info()[1]
-    if isinstance(error, DATABASE_AWAY) or (error and is_unstorable_text(error)):
+    if error is not None and (isinstance(error, DATABASE_AWAY) or unreadable(error)):
         return response(problem_of(error))
     return response(fault())
 

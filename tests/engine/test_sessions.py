@@ -192,7 +192,6 @@ SELECT timestamptz '2026-10-25 00:50Z' AS first, timestamptz '2026-10-25 01:10Z'
 async def test_times_are_those_of_utc_whatever_zone_the_database_has(
     session: Session, by: str
 ) -> None:
-    chain = Database(database.conninfo(), monotonic_ns=time.monotonic_ns)
     match by:
         case "the pool":
             [found] = database.rows(BEFORE_A_CLOCK_GOES_BACK, {})
@@ -204,6 +203,7 @@ async def test_times_are_those_of_utc_whatever_zone_the_database_has(
             with psycopg.connect(database.conninfo()) as conn:
                 [(first, second, last)] = conn.execute(BEFORE_A_CLOCK_GOES_BACK).fetchall()
         case _:
+            chain = Database(database.conninfo(), monotonic_ns=time.monotonic_ns)
             [(first, second, last)] = await chain.ask(BEFORE_A_CLOCK_GOES_BACK, {})
             chain.close()
 

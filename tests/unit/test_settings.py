@@ -17,6 +17,7 @@ from tornado.options import options
 from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment
 from orderengine.embedded import Stack
+from orderengine.files import STACK_FILE, write_env
 
 ROOT = Path(__file__).parents[2]
 SECRET_KEY = "wO3vTqk9ZkD1x0bNf7Ue5Yh2Rj8Lp4Sa6Gc_iMEXdHV-tKzQyBnCsFuWrJ"
@@ -361,8 +362,7 @@ def test_one_url_alone_does_not_open_the_api(nowhere: dict[str, str], forgotten:
 def test_a_running_stack_tells_where_it_is(nowhere: dict[str, str]) -> None:
     urls = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders"}
     urls["REDIS_URL"] = "redis://127.0.0.1:6999/0"
-    lines = "".join(f"{name}={value}\n" for name, value in urls.items())
-    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+    write_env(Path(nowhere["DATA_DIR"]) / STACK_FILE, urls)
 
     made = settings(nowhere)
 
@@ -382,8 +382,7 @@ def test_so_does_one_with_one_server_of_its_own(
     nowhere: dict[str, str], own: dict[str, str], known: bool
 ) -> None:
     told = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders", "REDIS_URL": "redis://other"}
-    lines = "".join(f"{name}={value}\n" for name, value in told.items())
-    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+    write_env(Path(nowhere["DATA_DIR"]) / STACK_FILE, told)
 
     made = settings({**nowhere, **own})
 
@@ -400,8 +399,7 @@ def test_what_a_stack_tells_is_readable_or_refused(nowhere: dict[str, str]) -> N
 def test_what_is_empty_does_not_hide_what_a_stack_tells(nowhere: dict[str, str]) -> None:
     """As after `cp .env.example .env`."""
     told = {"DATABASE_URL": "postgres://orders@127.0.0.1:5999/orders", "DEX_SEED": "7"}
-    lines = "".join(f"{name}={value}\n" for name, value in told.items())
-    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+    write_env(Path(nowhere["DATA_DIR"]) / STACK_FILE, told)
 
     made = settings({**nowhere, "DATABASE_URL": "", "REDIS_URL": "", "DEX_SEED": ""})
 
@@ -445,8 +443,7 @@ def test_a_line_of_dot_env_that_says_nothing_is_refused(
 def test_what_a_stack_tells_is_not_what_the_user_has_set(nowhere: dict[str, str]) -> None:
     """Else a stack that was killed would name the servers of the next, or undo what it is told."""
     told = {"DATABASE_URL": "postgres://gone/orders", "DEX_SEED": "7", "DEBUG": "true"}
-    lines = "".join(f"{name}={value}\n" for name, value in told.items())
-    (Path(nowhere["DATA_DIR"]) / "stack.env").write_text(lines)
+    write_env(Path(nowhere["DATA_DIR"]) / STACK_FILE, told)
 
     made = settings({**nowhere, "DEX_SEED": "7"})
 
