@@ -205,16 +205,15 @@ def test_lock_file_of_a_dead_server_is_no_hindrance(postgres: Postgres) -> None:
 
 
 def test_it_starts_on_another_port_where_none_is_known_and_speaks_no_tls(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    postgres.stop()
-    (postgres.data_dir / "postgres.port").write_text("abc")
+    (data_dir / "postgres.port").write_text("abc")
     monkeypatch.setenv("PGSSLMODE", "require")  # of the servers that its user has elsewhere
 
-    again = Postgres(postgres.data_dir)
-    again.start()
-    psycopg.connect(again.url).close()
-    again.stop()
+    server = Postgres(data_dir)
+    server.start()
+    psycopg.connect(server.url).close()
+    server.stop()
 
 
 def test_interrupted_initdb_is_begun_anew(data_dir: Path) -> None:
