@@ -196,11 +196,24 @@ def worded(value: object) -> str:
     return repr(value)
 
 
+def rendered_for_each(render: Callable[..., str]) -> Callable[..., str]:
+    """A line for each mapping in `each`, with what is in it: the rest is found out once."""
+
+    def rendered(logger: object, method: str, line: MutableMapping[str, Any]) -> str:
+        if (each := line.pop("each", None)) is None:
+            return render(logger, method, line)
+        if not each:
+            raise structlog.DropEvent
+        return "\n".join([render(logger, method, {**own, **line}) for own in each])
+
+    return rendered
+
+
 def configure(config: dict[str, Any]) -> None:
     logging.config.dictConfig(config)
-    _, *rendered = config["formatters"]["structured"]["processors"]
+    _, *others, render = config["formatters"]["structured"]["processors"]
     structlog.configure(
-        processors=[*SHARED, *rendered],
+        processors=[*SHARED, *others, rendered_for_each(render)],
         wrapper_class=structlog.make_filtering_bound_logger(config["root"]["level"]),
         logger_factory=Stderr,
         cache_logger_on_first_use=True,

@@ -1,6 +1,7 @@
 """What a client asks for, over REST or WebSocket: one call each, refusals as problems."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from rest_framework.exceptions import ValidationError
@@ -45,21 +46,25 @@ async def place(body: Any, owner_id: int | None, at: str = "") -> Placed:
     except ValidationError as error:
         raise invalid(error, at) from None
     placed = await place_together()(request)
-    return placed or (await stored_by(begun + PLACE_SECONDS, request, at))
-
-
-async def stored_by(moment: float, request: OrderRequest, at: str) -> Placed:
-    """Alone, after it has waited for others. Of the loop's clock. Raises as `place` does."""
-    try:
-        async with asyncio.timeout_at(moment):
-            return (await stored([request], at))[0]
-    except TimeoutError:
-        raise no_answer(PLACE_SECONDS) from None
+    if placed is None:
+        (placed,) = await before(begun + PLACE_SECONDS, stored([request], at))
+    return placed
 
 
 async def place_batch(body: Any, owner_id: int | None) -> list[Placed]:
     """All of them, or none. Raises as `place` does, and rest_framework's ValidationError."""
-    return await stored(BATCH.requests(body, owner_id), "/orders/{}")
+    begun = asyncio.get_running_loop().time()
+    requests = BATCH.requests(body, owner_id)
+    return await before(begun + PLACE_SECONDS, stored(requests, "/orders/{}"))
+
+
+async def before(moment: float, placing: Awaitable[list[Placed]]) -> list[Placed]:
+    """`moment` is of the loop's clock. Raises psycopg.OperationalError when it has passed."""
+    try:
+        async with asyncio.timeout_at(moment):
+            return await placing
+    except TimeoutError:
+        raise no_answer(PLACE_SECONDS) from None
 
 
 async def stored(requests: list[OrderRequest], place: str) -> list[Placed]:

@@ -11,11 +11,11 @@ from psycopg.types.json import Jsonb
 
 from dex.tokens import format_amount
 from dex.types import Token
-from orders import database, hints, lifecycle, render
+from orders import database, events, hints, lifecycle, render
 from orders.events import Event, iso
 from orders.models import Order, Status, new_suffixes
 from orders.once import once_per_loop
-from orders.threads import in_thread
+from orders.threads import in_thread, in_turn
 
 PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # sql/place.sql
 log = structlog.get_logger(__name__)
@@ -109,7 +109,8 @@ async def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
     TradingHalted, psycopg.OperationalError.
     """
     data = [request.as_event_data() for request in requests]
-    answers = await in_thread(
+    run = in_thread if len(requests) == 1 else in_turn
+    answers = await run(
         database.rows,
         PLACE,
         {"owner_id": requests[0].owner_id, "wanted": Jsonb(wanted(requests, data))},
@@ -164,11 +165,16 @@ _session = once_per_loop(database.new_session)
 
 def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> None:
     """After commit: the log line, the doorbell and the hint of each order."""
-    order_ids = []
+    lines, firsts = [], []
     for request, order, shown in stored:
-        lifecycle.announce(first_event(request, order, shown), request_id=request.request_id)
-        order_ids.append(order.order_id)
-    hints.send_soon(order_ids)
+        asked = {"request_id": request.request_id} if request.request_id else {}
+        lines.append({"order_id": order.order_id, **asked})
+        firsts.append(first_event(request, order, shown))
+    moved = {"from": "new", "to": Status.PENDING.value, "seq": 1, "attempt": 1}
+    log.info("order.moved", each=lines, request_id="", **moved)
+    for first in firsts:
+        events.publish(first)
+    hints.send_soon([first.order_id for first in firsts])
 
 
 def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list[dict[str, Any]]:

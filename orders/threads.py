@@ -13,9 +13,20 @@ T = TypeVar("T")
 # the others are to hear of it no later than that.
 MOST = 1_000
 _threads = ThreadPoolExecutor(max_workers=MOST, thread_name_prefix="calls")
+# More batches wait for each other in PostgreSQL, at the same pages of its indexes.
+_batches = ThreadPoolExecutor(max_workers=4, thread_name_prefix="batches")
 
 
 async def in_thread(call: Callable[..., T], *args: object) -> T:
     """With the caller's context: log lines have the id of its request."""
+    return await _run(_threads, call, *args)
+
+
+async def in_turn(call: Callable[..., T], *args: object) -> T:
+    """The same for a batch. One whose caller has given up waiting for its turn is never made."""
+    return await _run(_batches, call, *args)
+
+
+async def _run(threads: ThreadPoolExecutor, call: Callable[..., T], *args: object) -> T:
     run = partial(contextvars.copy_context().run, call, *args)
-    return await asyncio.get_running_loop().run_in_executor(_threads, run)
+    return await asyncio.get_running_loop().run_in_executor(threads, run)

@@ -1,6 +1,7 @@
 """Many clients at once: their orders share a COMMIT, and each gets its own answer."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from django.test import RequestFactory
 from pytest_django import Settings
 
 from orderengine.api_views import APIViews, answer_of, read_body
-from orders import database, loop
+from orders import database, intake, loop
 from orders.parsing import MAX_BODY_BYTES
 from tests.api.asgi import ASGIClient, ask, begin, scope_of
 from tests.api.http import BATCH, EXECUTE, bearer, execute, order_body, problem, stored_orders
@@ -103,6 +104,26 @@ def test_when_the_connection_is_lost_each_order_of_the_group_is_refused_and_none
         problem(each.result(10), 503, "DATABASE_UNAVAILABLE")
     assert stored_orders() == []
     assert execute(ASGIClient()).status_code == 201
+
+
+def test_batches_that_come_together_take_turns_and_each_is_answered_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "PLACE_SECONDS", 1)
+    body = {"orders": [order_body(), order_body()]}
+    with psycopg.connect(django_settings.DATABASE_URL) as conn:
+        conn.execute(HALT_LOCK)
+        asked = time.monotonic()
+        batches = [begin(ask(**asking(body, BATCH))) for _ in range(12)]
+        wait_until(lambda: len(database.rows(WAITING, {})) == 4)
+        for each in batches:
+            problem(each.result(10), 503, "DATABASE_UNAVAILABLE")
+        took = time.monotonic() - asked
+        assert len(database.rows(WAITING, {})) <= 4
+    assert 0.9 < took < 2
+
+    after = [begin(ask(**asking(body, BATCH))) for _ in range(12)]
+    assert [each.result(10).status_code for each in after] == [201] * 12
 
 
 def test_a_client_that_leaves_takes_nobody_along() -> None:

@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from psycopg.types.json import Jsonb
+from structlog.testing import capture_logs
 
 from orders import database, loop, placement, trading
 from orders.models import Order
@@ -140,20 +141,24 @@ def test_each_first_event_is_announced_with_the_request_that_asked_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place(client_order_id="taken")
-    announced: list[tuple[str, str]] = []
+    rung: list[str] = []
     hinted: list[str] = []
-    monkeypatch.setattr(
-        "orders.lifecycle.announce",
-        lambda event, request_id: announced.append((event.order_id, request_id)),
-    )
+    monkeypatch.setattr("orders.events.publish", lambda event: rung.append(event.order_id))
     monkeypatch.setattr("orders.hints.send_soon", hinted.extend)
     requests = [
         order_request(request_id="one"),
         order_request(request_id="again", client_order_id="taken"),
+        order_request(),
         order_request(request_id="two"),
     ]
 
-    made = ids(place_each(requests))
+    with capture_logs() as lines:
+        made = ids(place_each(requests))
 
-    assert announced == [(made[0], "one"), (made[1], "two")]
-    assert hinted == made
+    (told,) = [line for line in lines if line["event"] == "order.moved"]
+    assert told["each"] == [
+        {"order_id": made[0], "request_id": "one"},
+        {"order_id": made[1]},
+        {"order_id": made[2], "request_id": "two"},
+    ]
+    assert rung == hinted == made

@@ -40,8 +40,13 @@ def placed_by(request_id: str) -> str:
 
 def told(lines: list[dict[str, Any]]) -> set[tuple[str, str | None]]:
     """(order, request) of the lines about moves; threads of the tests before write others."""
-    moved = [line for line in lines if line["event"] == "order.moved"]
+    moved = [line for line in each(lines) if line["event"] == "order.moved"]
     return {(line["order_id"], line.get("request_id")) for line in moved}
+
+
+def each(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As they are written: one that tells of several orders is one for each."""
+    return [{**own, **line} for line in lines for own in line.get("each", [{}])]
 
 
 def test_a_worker_s_lines_have_the_id_of_the_request(
@@ -54,7 +59,8 @@ def test_a_worker_s_lines_have_the_id_of_the_request(
     execution.execute_order(second)
 
     assert told(lines) == {(first, "req-1"), (second, "req-2")}
-    assert [line["to"] for line in lines if line.get("request_id") == "req-1" and "to" in line] == [
+    first_s = [line for line in each(lines) if line.get("request_id") == "req-1"]
+    assert [line["to"] for line in first_s if "to" in line] == [
         "pending", "routing", "building", "submitted", "confirmed",
     ]  # fmt: skip
     assert structlog.contextvars.get_contextvars() == {}

@@ -102,16 +102,16 @@ def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 
 
 def wrap_web() -> None:
-    from orders import hints, lifecycle  # noqa: PLC0415
+    from orders import events, hints  # noqa: PLC0415
 
-    @around(lifecycle, "announce")
-    def announce(original: Any, event: Any, **rest: Any) -> None:
+    @around(events, "publish")
+    def publish(original: Any, event: Any) -> None:
         if event.seq == 1:
             _here.placing = event.data.get("clientOrderId")
             reach("stored", _here.placing)
         elif event.status == "confirmed":
             reach("before-doorbell", _names.get(event.order_id))
-        original(event, **rest)
+        original(event)
 
     @around(hints, "send_soon")
     def send_soon(original: Any, order_ids: Any) -> None:

@@ -97,6 +97,32 @@ with structlog.contextvars.bound_contextvars(request_id="req_1"):
     assert [json.loads(line)["request_id"] for line in lines] == ["req_1", "req_1"]
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_many_have_in_common_is_said_of_each(as_json: bool, configured: Configured) -> None:
+    each = [{"order_id": "ord_1", "request_id": "req_1"}, {"order_id": "ord_2"}]
+    lines = configured(
+        f"""
+with structlog.contextvars.bound_contextvars(request_id="of another"):
+    log.info("order.moved", each={each}, request_id="", to="pending")
+    log.info("order.moved", each=[], to="pending")
+""",
+        as_json=as_json,
+    )
+
+    if as_json:
+        told = [json.loads(line) for line in lines]
+        assert [line.get("order_id") for line in told] == ["ord_1", "ord_2"]
+        assert [line.get("request_id") for line in told] == ["req_1", None]
+        assert {(line["event"], line["to"], "each" in line) for line in told} == {
+            ("order.moved", "pending", False)
+        }
+    else:
+        assert [line.partition("[orders.lifecycle] ")[2] for line in lines] == [
+            "order_id=ord_1 request_id=req_1 to=pending",
+            "order_id=ord_2 to=pending",
+        ]
+
+
 FAULT = """
 def fault():
     secret = "a value"
