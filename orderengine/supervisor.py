@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from orderengine.embedded.server import EmbeddedError, die_with_parent
+from orderengine.screen import Screen
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 STEADY_SECONDS = 30.0
 GRACE_SECONDS = 7.0
+LAST_WORDS_SECONDS = 0.5
 LONGEST_LINE = 64 * 1024
 GATHER_SECONDS = 0.02  # lines that come so soon after others are shown with one wake-up
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 95)
@@ -84,6 +86,7 @@ class Supervisor:
     def __init__(self, children: Sequence[Child], output: TextIO = sys.stdout) -> None:
         self.children = children
         self.output = output
+        self.screen = Screen(output)
         self.grace = GRACE_SECONDS
         self._told = asyncio.Event()
         self._readers: set[asyncio.Task[None]] = set()
@@ -114,9 +117,7 @@ class Supervisor:
 
     def say(self, text: str) -> None:
         """Shows lines of the supervisor's own."""
-        with suppress(OSError):  # nobody reads any more; the children still need an end
-            self.output.write(f"{text}\n")
-            self.output.flush()
+        self.screen.show(text)
 
     async def _keep_all(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -139,6 +140,7 @@ class Supervisor:
             await asyncio.wait(readers, timeout=0.5)
         for reader in readers:
             reader.cancel()
+        await asyncio.to_thread(self.screen.all_shown, LAST_WORDS_SECONDS)
 
     async def _keep(self, child: Child) -> None:
         pause = FIRST_PAUSE

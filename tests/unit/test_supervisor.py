@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import psutil
 import pytest
 
 from orderengine import supervisor as module
+from orderengine.screen import Screen
 from orderengine.supervisor import Child, Supervisor, command
 from tests.stacks import wait_until
 
@@ -67,6 +69,61 @@ async def test_endless_line_is_cut_and_not_kept_in_memory() -> None:
         output,
     ):
         await until(lambda: output.getvalue().count("x") > size / 2)
+
+
+async def test_a_reader_who_pauses_stops_no_child_and_misses_nothing(tmp_path: Path) -> None:
+    said, done = 100_000, tmp_path / "done"  # more than two pipes hold
+    talker = shell("web", f"head -c {said} /dev/zero | tr '\\0' '\\n'; touch {done}; exec sleep 60")
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as reader, open(write_end, "w") as output:  # noqa: ASYNC230
+        supervisor = Supervisor([talker], output)
+        work = asyncio.create_task(supervisor.run())
+        await until(done.exists)
+
+        lines = await asyncio.to_thread(lambda: set(islice(reader, said)))
+
+        supervisor.stop()
+        await asyncio.wait_for(work, 10)
+    assert lines == {b"web | \n"}
+
+
+def test_of_what_a_reader_has_missed_he_is_told_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderengine.screen.KEPT", 100_000)
+    line = "x" * 999
+    read_end, write_end = os.pipe()
+    with open(read_end) as reader, open(write_end, "w") as output:
+        screen = Screen(output)
+        for _ in range(1000):
+            screen.show(line)
+        assert not screen.all_shown(0.05)
+        told = []
+        while not told or told[-1] == line + "\n":
+            told.append(reader.readline())
+        assert screen.all_shown(5)
+        screen.show("again")
+        assert reader.readline() == "again\n"
+
+    *shown, left_out = told
+    assert left_out == f"... {1000 - len(shown)} lines were left out: nobody was reading\n"
+    assert 100 < len(shown) < 300
+
+
+def test_a_stack_ends_though_nobody_reads() -> None:
+    script = (
+        "import asyncio, pathlib\n"
+        "from orderengine.supervisor import Child, Supervisor, command\n"
+        "talker = command(['sh', '-c', 'yes >&2; exec sleep 60'], {}, pathlib.Path('.'))\n"
+        "async def main(): await Supervisor([Child(name='worker', spawn=talker)]).run()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as stack:
+        assert stack.stdout is not None
+        assert stack.stdout.read(1)
+        time.sleep(0.5)  # the pipe is full by then
+        stack.terminate()
+        assert (stack.wait(10), stack.stderr and stack.stderr.read()) == (0, b"")
 
 
 async def test_killed_child_comes_back_and_the_user_is_told() -> None:
