@@ -34,3 +34,13 @@ def test_an_index_that_waited_too_long_for_a_reader_is_made_by_the_next_run(
     assert again.returncode == 0, again.stderr
     with psycopg.connect(new_database) as conn:
         assert conn.execute(INVALID).fetchall() == []
+
+
+def test_no_table_is_written_anew_on_the_way_back_or_forth(new_database: str) -> None:
+    tables = "SELECT pg_relation_filenode('orders_order'), pg_relation_filenode('orders_swap')"
+    with psycopg.connect(new_database, autocommit=True) as conn:
+        before = conn.execute(tables).fetchone()
+
+        for target in ("0020", "0026"):
+            assert migrate(new_database, "orders", target).returncode == 0
+            assert conn.execute(tables).fetchone() == before
