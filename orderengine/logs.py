@@ -61,6 +61,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             # Lost connections are retried by these libraries: a line says it, a stack does not.
             "channels_redis.pubsub": {"filters": ["one_line"]},
             "celery.worker.consumer.consumer": {"filters": ["one_line"]},
+            "kombu.asynchronous.hub": {"filters": ["one_line"]},  # Redis is full
             "celery.worker.request": {"filters": ["one_line"]},
             # A retry that Redis does not take is a warning: the dispatcher brings the order back.
             "celery.app.trace": {"level": "WARNING", "filters": ["one_line_warnings"]},

@@ -263,6 +263,19 @@ def test_a_lost_connection_is_told_without_its_stack() -> None:
     assert record.exc_info is None
 
 
+def test_a_redis_that_is_full_is_told_in_one_line_too(configured: Configured) -> None:
+    """Of kombu's timers, every 5 s: 40 lines of stack else."""
+    (line,) = configured("""
+try:
+    raise MemoryError("used memory > 'maxmemory'")
+except MemoryError as error:
+    logging.getLogger("kombu.asynchronous.hub").error("Error in timer: %r", error, exc_info=True)
+""")
+
+    assert "exception" not in json.loads(line)
+    assert "maxmemory" in json.loads(line)["event"]
+
+
 def test_a_foreign_host_is_no_error_of_ours(configured: Configured) -> None:
     lines = configured("""
 import logging
