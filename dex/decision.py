@@ -1,5 +1,6 @@
 """Which quotes to take, and the sentence that says why."""
 
+from dataclasses import replace
 from itertools import combinations
 
 from dex import pricing
@@ -72,16 +73,19 @@ def _split(
 def _divided(request: SwapRequest, first: Quote, second: Quote) -> tuple[Quote, ...]:
     if first.pool is None or second.pool is None:
         return ()
+    if first.block_height != second.block_height:  # a transaction meets the pools of one block
+        return ()
     amounts = best_split(first.pool, second.pool, request.amount_in)
     if 0 in amounts:
         return ()
     try:
-        return (
-            _part(request, first, first.pool, amounts[0]),
-            _part(request, second, second.pool, amounts[1]),
-        )
+        one = _part(request, first, first.pool, amounts[0])
+        other = _part(request, second, second.pool, amounts[1])
     except OrderRejected:  # what is left of a pool would be too little
         return ()
+    # Together they have the minimum of the whole, not that of each rounded down.
+    least = pricing.min_amount_out(one.amount_out + other.amount_out, request.slippage_bps)
+    return one, replace(other, min_amount_out=least - one.min_amount_out)
 
 
 def _part(request: SwapRequest, whole: Quote, pool: Pool, amount_in: int) -> Quote:
@@ -135,7 +139,8 @@ def _comparison(ranked: list[Quote], request: SwapRequest) -> str:
     amounts = [f"{_label(quote)} {format_fixed(token, quote.amount_out)}" for quote in ranked[1:]]
     opening = f"{_label(best)} returns {format_fixed(token, best.amount_out)} {token.symbol}"
     if best.amount_out == second.amount_out:
-        verdict = f"{_label(best)} for the lower fee"
+        lower = fee_fraction(best, request.token_in) < fee_fraction(second, request.token_in)
+        verdict = f"{_label(best)} for the lower fee" if lower else "the same fee, too"
     else:
         verdict = f"{_label(best)} by {advantage_bps(best.amount_out, second.amount_out)} bps"
     return f"{opening}, {', '.join(amounts)}: {verdict}"

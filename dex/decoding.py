@@ -1,5 +1,6 @@
 """What the bytes of a signed transaction say, and whether a chain would take them."""
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from dex.token_accounts import (
 )
 from dex.transactions import MEMO_PROGRAM, swap_accounts
 
+# Of a network packet: no validator takes more.
+LARGEST = 1232
+_MEMO = re.compile(rb"([!-9;-~]+):([1-9][0-9]{0,3})")
 _TRANSFER = struct.Struct("<IQ")  # system instruction 2, lamports
 _TRANSFER_TAG = 2
 
@@ -32,7 +36,7 @@ def decode_transaction(raw: bytes, layouts: Mapping[str, SwapLayout]) -> Decoded
 
     Raises OrderRejected(TX_REJECTED) for bytes that are no such transaction, carry a signature
     that is not of the payer, or could never succeed: an unknown program, an account that is
-    missing, SOL that was not wrapped.
+    missing, SOL that was not wrapped, swaps of several pairs or two of one program.
     """
     try:
         transaction = VersionedTransaction.from_bytes(raw)
@@ -54,9 +58,11 @@ def decode_transaction(raw: bytes, layouts: Mapping[str, SwapLayout]) -> Decoded
 
 def _verified_message(transaction: VersionedTransaction, raw: bytes) -> MessageV0:
     message = transaction.message
-    if bytes(transaction) != raw or not isinstance(message, MessageV0):
+    if bytes(transaction) != raw or not isinstance(message, MessageV0) or len(raw) > LARGEST:
         raise ValueError("not a v0 transaction")
-    if not all(transaction.verify_with_results()):
+    if message.header.num_required_signatures != 1:
+        raise ValueError("one signature is expected, the payer's")
+    if transaction.verify_with_results() != [True]:
         raise ValueError("signature verification failure")
     return message
 
@@ -96,8 +102,14 @@ class _Reading:
         """(order id, attempt)"""
         if len(self.memos) != 1 or not self.swaps:
             raise ValueError("a swap and one memo are expected")
-        order_id, _, attempt = self.memos[0].decode().rpartition(":")
-        return order_id, int(attempt)
+        said = _MEMO.fullmatch(self.memos[0])
+        if said is None:
+            raise ValueError("the memo names an order and its attempt")
+        if len({(swap.mint_in, swap.mint_out) for swap in self.swaps}) > 1:
+            raise ValueError("the swaps are of one pair")
+        if len({swap.program_id for swap in self.swaps}) < len(self.swaps):
+            raise ValueError("a pool is asked once")  # the second swap would meet another price
+        return said[1].decode(), int(said[2])
 
     def _open(self, accounts: list[Pubkey], data: bytes) -> None:
         _, account, owner, mint, *_ = accounts

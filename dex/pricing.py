@@ -57,7 +57,8 @@ def undrained(pool: Pool, amount_in: int, venue: str) -> CurveSwap:
     try:
         swap = pool.swap(amount_in)
     except ValueError as error:
-        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: {error}") from error
+        detail = f"{venue}: the pool cannot take all of it"  # the error has base units
+        raise OrderRejected("INSUFFICIENT_LIQUIDITY", detail) from error
     if swap.gross_out * 100 > pool.reserve_out * 99:
         raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: the pool would be drained")
     return swap

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from dex.decision import decide
-from dex.errors import DexError
+from dex.errors import DexError, OrderRejected
+from dex.pricing import min_amount_out
 from dex.types import Quote, QuoteFailure, Route, Strategy, SwapRequest
 from dex.venues.base import Venue
 
@@ -70,17 +71,32 @@ class Router:
 
     async def _ask(self, name: str, request: SwapRequest) -> Quote | QuoteFailure:
         timeout_ms = self._timeouts_ms[name]
+        patience = asyncio.timeout(timeout_ms / 1000)
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await self._venues[name].quote(request)
-        except TimeoutError:
-            return QuoteFailure(
-                venue=name, code="QUOTE_UNAVAILABLE", detail=f"no answer in {timeout_ms} ms"
-            )
+            async with patience:
+                return sound(await self._venues[name].quote(request), request)
         except DexError as error:
             return QuoteFailure(venue=name, code=error.code, detail=error.detail)
         except Exception as error:  # a fault of one venue: the others have quoted
-            log.exception("venue.bug: %s", name)
-            return QuoteFailure(
-                venue=name, code="QUOTE_UNAVAILABLE", detail=f"failed with {type(error).__name__}"
-            )
+            if patience.expired():
+                detail = f"no answer in {timeout_ms} ms"
+            else:
+                log.exception("venue.bug: %s", name)
+                detail = f"failed with {type(error).__name__}"
+            return QuoteFailure(venue=name, code="QUOTE_UNAVAILABLE", detail=detail)
+
+
+def sound(quote: Quote, request: SwapRequest) -> Quote:
+    """The quote, if it is one of the request: a live venue may answer anything.
+
+    Raises OrderRejected(INSUFFICIENT_LIQUIDITY) where nothing would come out, else ValueError.
+    """
+    if quote.amount_out < 1:
+        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{quote.venue}: too little to swap")
+    if quote.amount_in != request.amount_in:
+        raise ValueError(f"a quote for {quote.amount_in}, asked for {request.amount_in}")
+    if quote.min_amount_out < min_amount_out(quote.amount_out, request.slippage_bps):
+        raise ValueError(f"a minimum of {quote.min_amount_out} for {quote.amount_out}")
+    if quote.mid_price <= 0:
+        raise ValueError(f"a price of {quote.mid_price}")
+    return quote

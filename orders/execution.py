@@ -267,6 +267,16 @@ def confirmed(order: Order, state: SwapState) -> Move:
     if state.fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
     filled = state.fill.amount_out
+    if filled < (order.min_amount_out or 0) or state.fill.amount_in != order.amount_in:
+        # The chain has decided: it is confirmed. A venue's fault, and somebody has to look at it.
+        log.error(
+            "fill.not_as_signed",
+            order_id=order.id,
+            tx_hash=order.tx_hash,
+            amount_in=state.fill.amount_in,
+            amount_out=filled,
+            min_amount_out=order.min_amount_out,
+        )
     order.amount_out = filled
     return move_of(
         order,

@@ -8,6 +8,7 @@ from django.conf import settings
 from dex.errors import DexError
 from dex.instructions import DecodedTransaction
 from dex.replay import Asked, replay_outcome, replay_route
+from dex.simulation.faults import Faults
 from dex.types import QuoteFailure, Strategy
 from orders import database, render
 from orders.execution import swap_request
@@ -85,7 +86,10 @@ def _transaction_again(
 ) -> tuple[DecodedTransaction | None, int | None, list[str]]:
     """(what the bytes say, what they return, differences)"""
     try:
-        decoded, outcome = replay_outcome(settings.DEX, bytes(swap["transaction"]))
+        landed = order.amount_out is not None and order.tx_hash == swap["signature"]
+        # No fault has hit what has landed, whatever DEX_FAULTS says now.
+        config = replace(settings.DEX, faults=Faults()) if landed else settings.DEX
+        decoded, outcome = replay_outcome(config, bytes(swap["transaction"]))
     except DexError as error:
         return None, None, [str(error)]
     said = (decoded.signature, decoded.order_id, decoded.attempt, decoded.amount_in)
@@ -93,7 +97,7 @@ def _transaction_again(
     found = [] if said == wanted else [f"transaction: stored for {wanted}, the bytes say {said}"]
     if outcome is None:
         return decoded, None, [*found, "transaction: its blockhash is of another seed"]
-    if order.tx_hash == decoded.signature and order.amount_out is not None:
+    if landed:
         found += _differences("fill", int(order.amount_out), outcome.amount_out)
     return decoded, outcome.amount_out, found
 

@@ -71,8 +71,8 @@ def decimal(description: str = "") -> Schema:
     return text(description, pattern=r"^-?[0-9]+(\.[0-9]+)?$", examples=["1.5"])
 
 
-def amount(of: str) -> Schema:
-    return decimal(f"Whole {of} tokens.")
+def amount(of: str, note: str = "") -> Schema:
+    return decimal(f"Whole {of} tokens. {note}".strip())
 
 
 ACCEPTED = record(
@@ -150,7 +150,7 @@ ORDER = record(
     executedPrice=nullable(decimal("tokenOut per tokenIn, as filled.")),
     amountOut=nullable(amount("tokenOut")),
     minAmountOut=nullable(amount("tokenOut")),
-    fee=nullable(amount("feeToken")),
+    fee=nullable(amount("feeToken", "As quoted: a fee on the output is paid on what was filled.")),
     feeToken=nullable(TOKEN),
     priceImpact=nullable(decimal("A fraction, without the fee.")),
     realizedSlippage=nullable(

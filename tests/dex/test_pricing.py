@@ -7,7 +7,7 @@ import pytest
 
 from dex import pricing
 from dex.errors import OrderRejected
-from dex.pools import constant_product
+from dex.pools import clmm, constant_product
 from dex.pools.base import CurveSwap, Depth, MakePool
 from dex.tokens import BONK, SOL, USDC
 from dex.types import Quote, SwapRequest
@@ -92,6 +92,13 @@ def test_what_returns_nothing_or_drains_the_pool_is_refused() -> None:
     for amount_in in (1, 10**16):
         with pytest.raises(OrderRejected, match="INSUFFICIENT_LIQUIDITY: one"):
             quote(constant_product.cpmm, amount_in)
+
+
+def test_what_a_pool_says_of_base_units_is_not_said_to_users() -> None:
+    with pytest.raises(OrderRejected, match="one: the pool cannot take all of it") as refused:
+        quote(clmm.pool, 10**15)
+
+    assert "of the input" in str(refused.value.__cause__)
 
 
 def test_a_pool_may_give_99_percent_of_what_it_has() -> None:

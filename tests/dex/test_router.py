@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -125,6 +126,15 @@ async def test_equal_outputs_go_to_the_lower_fee(
     assert route.explanation.endswith(f"{taken.capitalize()} for the lower fee")
 
 
+async def test_where_the_fees_are_equal_too_none_is_said_to_be_lower() -> None:
+    route = await routed(
+        raydium=lambda: quote("raydium", 10**8), meteora=lambda: quote("meteora", 10**8)
+    )
+
+    assert (route.legs[0].venue, route.reason) == ("meteora", Reason.TIE_LOWER_FEE)
+    assert route.explanation.endswith("Raydium 100.000000: the same fee, too")
+
+
 async def test_a_dead_venue_does_not_stop_the_order() -> None:
     route = await routed(raydium=UNAVAILABLE, meteora=meteora)
 
@@ -149,6 +159,40 @@ async def test_a_fault_of_one_venue_is_logged_and_the_other_ones_quote_is_taken(
     )
     [line] = caplog.records
     assert (line.message, line.exc_info is not None) == ("venue.bug: raydium", True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"amount_out": 0, "min_amount_out": 0}, "INSUFFICIENT_LIQUIDITY"),
+        ({"amount_out": -5, "min_amount_out": -5}, "INSUFFICIENT_LIQUIDITY"),
+        ({"amount_in": 10**12}, "QUOTE_UNAVAILABLE"),
+        ({"min_amount_out": 142_310_000 * 99 // 100 - 1}, "QUOTE_UNAVAILABLE"),
+        ({"mid_price": Decimal(0)}, "QUOTE_UNAVAILABLE"),
+    ],
+)
+async def test_what_is_no_quote_of_the_request_is_the_venue_s_failure(
+    wrong: dict[str, Any], code: str
+) -> None:
+    route = await routed(raydium=lambda: replace(raydium(), **wrong), meteora=meteora)
+
+    assert route.legs[0].venue == "meteora"
+    assert [failure.code for failure in route.failures] == [code]
+
+
+async def test_an_answer_that_is_no_quote_at_all_is_a_fault_of_its_venue() -> None:
+    async def nothing() -> Any:
+        return None
+
+    route = await routed(raydium=nothing, meteora=meteora)
+
+    assert [failure.detail for failure in route.failures] == ["failed with AttributeError"]
+
+
+async def test_a_time_out_of_the_venue_s_own_is_not_said_to_be_ours() -> None:
+    route = await routed(raydium=raising(TimeoutError()), meteora=meteora)
+
+    assert [failure.detail for failure in route.failures] == ["failed with TimeoutError"]
 
 
 async def after(seconds: float) -> Quote:

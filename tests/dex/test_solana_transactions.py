@@ -2,7 +2,9 @@ import struct
 from dataclasses import replace
 
 import pytest
+from solders.compute_budget import ID as COMPUTE_BUDGET
 from solders.instruction import AccountMeta, Instruction
+from solders.message import MessageHeader, MessageV0, to_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
 from solders.token import ID as TOKEN_PROGRAM
@@ -306,6 +308,64 @@ def test_what_could_never_succeed_is_refused(monkeypatch, name: str) -> None:
         decode(raw)
 
     assert refused.value.code == "TX_REJECTED"
+
+
+@pytest.mark.parametrize(
+    ("order_id", "attempt"),
+    [
+        *[("", 1), ("ord_1", ""), ("ord_1", -1), ("ord_1", 0), ("ord_1", "1_0"), ("ord_1", " 1")],
+        *[("ord_1", "\u0661"), ("ord_1", 99999999999), ("ord\0", 1), ("ord 1", 1), ("a:b", 1)],
+    ],
+)
+def test_a_memo_names_an_order_and_its_attempt(order_id: str, attempt: int) -> None:
+    _, raw = build(order_id=order_id, attempt=attempt)
+
+    with pytest.raises(OrderRejected, match="the memo names an order and its attempt"):
+        decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"amount_in": 7}, "a pool is asked once"),
+        (
+            {"program_id": DAMM_V2.program_id, "mint_out": USDT.mint},
+            "the swaps are of one pair|is missing",
+        ),
+    ],
+)
+def test_legs_are_of_one_pair_and_each_of_its_own_pool(
+    second: dict[str, object], message: str
+) -> None:
+    _, raw = build(SWAP, replace(SWAP, **second))
+
+    with pytest.raises(OrderRejected, match=message):
+        decode(raw)
+
+
+@pytest.mark.parametrize("signatures", [0, 2])
+def test_one_signature_is_wanted_the_payer_s(signatures: int) -> None:
+    honest = VersionedTransaction.from_bytes(build()[1])
+    message = honest.message
+    header = MessageHeader(signatures, 0, message.header.num_readonly_unsigned_accounts)
+    forged = MessageV0(
+        header, message.account_keys, message.recent_blockhash, message.instructions, []
+    )
+    signed = [SIGNER._key().sign_message(to_bytes_versioned(forged))] * min(signatures, 1)
+
+    with pytest.raises(OrderRejected, match="one signature is expected"):
+        decode(bytes(VersionedTransaction.populate(forged, signed)))
+
+
+def test_more_than_a_packet_holds_is_refused(monkeypatch) -> None:
+    honest = transactions.before_swaps
+    much = to(COMPUTE_BUDGET, bytes(700))
+    monkeypatch.setattr(transactions, "before_swaps", lambda *given: [much, *honest(*given)])
+    _, raw = build()
+    assert len(raw) > MOST_BYTES
+
+    with pytest.raises(OrderRejected, match="not a v0 transaction"):
+        decode(raw)
 
 
 def test_what_one_leg_has_sold_another_cannot_sell(monkeypatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dex.decision import decide
 from dex.pools import clmm, constant_product, dlmm
 from dex.pools.base import Depth, MakePool, Pool
-from dex.pricing import advantage_bps, quote
+from dex.pricing import advantage_bps, min_amount_out, quote
 from dex.splitting import best_split
 from dex.tokens import SOL, USDC
 from dex.types import Quote, Reason, Route, Strategy, SwapRequest
@@ -139,6 +139,26 @@ def test_a_split_says_what_it_gains_and_has_both_legs() -> None:
     assert "SOL on Raydium and" in taken.explanation
     assert taken.explanation.endswith(f"{gained_bps(taken)} bps more")
     assert taken.price_impact < min(quote.price_impact for quote in taken.quotes)
+
+
+@pytest.mark.parametrize("slippage_bps", [0, 1, 100, 5_000])
+def test_the_minimum_of_a_split_is_that_of_the_whole(slippage_bps: int) -> None:
+    for sol in range(500, 520):
+        request, found = quotes(sol, 350)
+        request = replace(request, slippage_bps=slippage_bps)
+        taken = decide(request, quotes=found, failures=())
+
+        assert len(taken.legs) == 2
+        assert taken.min_amount_out == min_amount_out(taken.amount_out, slippage_bps)
+        assert all(leg.quote.min_amount_out <= leg.quote.amount_out for leg in taken.legs)
+
+
+def test_only_quotes_of_one_block_are_divided_between() -> None:
+    request, (one, other) = quotes(500, 350)
+
+    taken = decide(request, quotes=(one, replace(other, block_height=8)), failures=())
+
+    assert len(taken.legs) == 1
 
 
 def test_the_strategies_differ_in_when_they_split() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.types import SwapState, SwapStatus
@@ -75,6 +76,21 @@ def test_an_order_goes_through_its_states_and_keeps_the_decision(
     assert events["confirmed"]["amountOut"] == "213.9"
     assert (order.venue, order.amount_out, order.min_amount_out) == (
         "raydium", 213_900_000, 211_860_000,
+    )  # fmt: skip
+
+
+def test_a_fill_below_the_minimum_is_confirmed_and_somebody_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+
+    with capture_logs() as lines:
+        execute(order_id, StubExchange(pending(), landed(211_859_999)), monkeypatch)
+
+    assert load(order_id).status == Status.CONFIRMED
+    [told] = [line for line in lines if line["event"] == "fill.not_as_signed"]
+    assert (told["log_level"], told["order_id"], told["amount_out"]) == (
+        "error", order_id, 211_859_999,
     )  # fmt: skip
 
 

@@ -47,6 +47,17 @@ def test_a_confirmed_order_comes_out_the_same_again(
     assert text.splitlines()[-1].startswith("matches: quotes, route, transaction and fill")
 
 
+def test_faults_of_now_have_not_hit_what_has_landed(
+    exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange()
+    order = executed()
+    faulty = replace(settings.DEX, faults=Faults.parse("rejected=1"))
+    monkeypatch.setattr(settings, "DEX", faulty)
+
+    assert explained(order, capsys).splitlines()[-1].startswith("matches")
+
+
 def test_a_divided_order_is_confirmed_and_explained_with_both_legs(
     exchange: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
