@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db.utils import OperationalError, ProgrammingError
-from psycopg.errors import LockNotAvailable, UndefinedTable
+from psycopg.errors import LockNotAvailable, QueryCanceled, UndefinedTable
 from psycopg_pool import PoolTimeout
 
 
@@ -24,12 +24,17 @@ def main() -> None:
             raise
         sys.exit(f"PostgreSQL: {first_line(error)}: make the tables with `manage.py migrate`")
     except (OperationalError, psycopg.OperationalError) as error:
-        if isinstance(error.__cause__ or error, LockNotAvailable):
+        if isinstance(error.__cause__ or error, LockNotAvailable | QueryCanceled):
             sys.exit(
                 f"PostgreSQL: {first_line(error)}: another session keeps a table (pg_stat_activity "
                 "has it); repeat the command when it has ended"
             )
         sys.exit(f"PostgreSQL: {reason(error)}: {mend()}")
+    except UnicodeEncodeError as error:
+        sys.exit(f"an argument is not UTF-8: {error.object!a}")
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def reason(error: Exception) -> str:

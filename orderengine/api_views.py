@@ -85,6 +85,8 @@ class APIViews:
             response = response_for_exception(request, error)
         for middleware in reversed(self.middleware):
             response = middleware.process_response(request, response)
+        if response.status_code == 304:
+            del response["Content-Length"]  # it would be that of the answer which was not sent
         patch_vary_headers(response, ["Cookie"])  # whoever has a session may get another answer
         response["X-Request-ID"] = request_id
         return response

@@ -9,8 +9,8 @@ from django.http.request import split_domain_port, validate_host
 
 from orders import keys, limits, threads, tickets
 from orders.hub import in_thread
-from orders.keys import Caller, not_authenticated
-from orders.problems import Problem
+from orders.keys import Caller
+from orders.problems import Problem, not_authenticated
 from orders.serializers import SocketQuerySerializer, each_once
 
 

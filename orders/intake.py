@@ -108,7 +108,7 @@ def field_errors(denied: Denied, pointer: str, code: str) -> list[FieldError]:
 def withdraw(order: Order) -> None:
     """Cancel a waiting order. Raises Problem."""
     try:
-        placement.withdraw(order)
+        placement.withdraw(order, by="owner")
     except (IllegalTransition, ClaimLost):
         waits = order.status == Status.PENDING  # or did, when it was looked at
         state = "has left pending" if waits else f"is {order.status}"

@@ -19,7 +19,7 @@ from django.http import HttpRequest
 
 from orders import database
 from orders.models import ALPHABET
-from orders.problems import Problem
+from orders.problems import not_authenticated
 
 FORM = re.compile(r"oee_([a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 # A key that was good is good for so long without asking: this late a revocation takes effect.
@@ -181,8 +181,3 @@ def user_of(session: Any) -> int | None:
         return get_user(request).pk
     finally:
         close_old_connections()  # Django reads sessions through its own
-
-
-def not_authenticated(detail: str) -> Problem:
-    headers = {"WWW-Authenticate": "Bearer"}
-    return Problem(status=401, code="NOT_AUTHENTICATED", detail=detail, headers=headers)

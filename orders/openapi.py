@@ -275,12 +275,13 @@ describe(
         operation_id="cancelOrder",
         tags=["orders"],
         summary="Cancel a waiting order",
-        description="One that is cancelled already has left pending, too: ask for it to see which.",
+        description="One that is cancelled already has left pending, too: ask for it to see which. "
+        "It needs no body; one of JSON is to be an empty object.",
         request=None,
         parameters=[THE_ORDER, RETRY_AFTER],
         responses={
             200: answer("Order", "The order, cancelled."),
-            **refusals(403, 404, _409="It has left pending."),
+            **refusals(*BODY, 404, _409="It has left pending."),
         },
     ),
 )
@@ -357,6 +358,19 @@ REQUEST_ID = {
     "schema": {"type": "string"},
     "required": True,
 }
+SIGN_IN = {"description": "Bearer: an API key.", "schema": {"type": "string"}, "required": True}
+# Where requests are limited (API_RATE_LIMIT), on the answers to those that are counted.
+RATE_LIMIT = {
+    f"RateLimit-{name}": {
+        "description": f"{what} Not where requests are unlimited.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    }
+    for name, what in {
+        "Limit": "Requests of a full bucket.",
+        "Remaining": "Requests that are left.",
+        "Reset": "Seconds until the bucket is full.",
+    }.items()
+}
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -364,15 +378,18 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     components = result["components"]
     components["schemas"] = dict(sorted({**components["schemas"], **SCHEMAS}.items()))
     components["securitySchemes"] = SECURITY_SCHEMES
-    components["headers"] = {"X-Request-ID": REQUEST_ID}
+    components["headers"] = {"X-Request-ID": REQUEST_ID, **RATE_LIMIT, "WWW-Authenticate": SIGN_IN}
     for path, operations in result["paths"].items():
         for operation in operations.values():
             operation["operationId"] = HEALTH_IDS.get(path, operation["operationId"])
             for parameter in operation.get("parameters", []):
                 parameter["name"] = in_json(parameter["name"])
-            for response in operation["responses"].values():
+            counted = RATE_LIMIT if "429" in operation["responses"] else ()
+            for status, response in operation["responses"].items():
+                sign_in = ["WWW-Authenticate"] if status == "401" else []
                 headers = response.setdefault("headers", {})
-                headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+                for name in ("X-Request-ID", *counted, *sign_in):
+                    headers[name] = {"$ref": f"#/components/headers/{name}"}
     result["paths"] = {in_json(path): found for path, found in result["paths"].items()}
     completed: dict[str, Any] = plain(result)
     return completed
@@ -431,7 +448,7 @@ class SchemaView(RefusesInJSON):
         operation_id="schema",
         tags=["engine"],
         summary="This document",
-        description="As JSON, or as YAML where that is asked for.",
+        description="As JSON, or as YAML where Accept (its q aside) or `format` asks for it.",
         parameters=[
             OpenApiParameter("format", str, enum=["json", "yaml"]),
             RETRY_AFTER,

@@ -201,7 +201,11 @@ EVENT_DATA: dict[Status, Schema] = {
     Status.SUBMITTED: record(txHash=TX_HASH, venue=ROUTE_VENUE),
     Status.CONFIRMED: FILLED,
     Status.FAILED: record(code=text(enum=FailureCode.values), message=text()),
-    Status.CANCELLED: NOTHING,
+    Status.CANCELLED: record(
+        "Who cancelled it. Events of before 2026-12 do not say.",
+        optional=("by",),
+        by=text(enum=["owner", "operator"]),
+    ),
     Status.EXPIRED: NOTHING,
 }
 

@@ -227,6 +227,9 @@ def first_event(request: OrderRequest, placed: Placed, data: dict[str, Any]) -> 
     )
 
 
-def withdraw(order: Order) -> None:
-    """Withdraw a waiting order. Raises lifecycle.IllegalTransition, lifecycle.ClaimLost."""
-    lifecycle.advance(order, Status.CANCELLED, data={})
+def withdraw(order: Order, *, by: str) -> None:
+    """Withdraw a waiting order; its event says `by` whom: "owner" or "operator".
+
+    Raises lifecycle.IllegalTransition, lifecycle.ClaimLost.
+    """
+    lifecycle.advance(order, Status.CANCELLED, data={"by": by})

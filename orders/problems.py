@@ -10,7 +10,7 @@ import psycopg
 import structlog
 from django.conf import settings
 from django.core.exceptions import DisallowedHost, PermissionDenied, TooManyFieldsSent
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
@@ -120,7 +120,7 @@ def problem_of(error: BaseException) -> Problem:
             "at GET /api/orders before placing again.",
             headers={"Retry-After": "2"},
         )
-    if problem := unreadable(error):
+    if problem := unreadable(error) or of_nobody(error):
         return problem
     log.error("request.bug", exc_info=error)
     return fault()
@@ -136,6 +136,21 @@ def unreadable(error: BaseException) -> Problem | None:
         detail = f"The address has more than {most} parameters."
         return Problem(status=400, code="BAD_REQUEST", detail=detail)
     return None
+
+
+def not_authenticated(detail: str) -> Problem:
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(status=401, code="NOT_AUTHENTICATED", detail=detail, headers=headers)
+
+
+def of_nobody(error: BaseException) -> Problem | None:
+    """Something was to be stored of a user who is there no more."""
+    cause = error.__cause__ if isinstance(error, IntegrityError) else error
+    if not isinstance(cause, psycopg.errors.ForeignKeyViolation):
+        return None
+    if "owner_id" not in (cause.diag.constraint_name or ""):
+        return None
+    return not_authenticated("The user was deleted.")
 
 
 def is_unstorable_text(error: BaseException) -> bool:

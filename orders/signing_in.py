@@ -28,7 +28,8 @@ class CountedTries(AuthenticationForm):
         try:
             if settings.API_RATE_LIMIT is not None:
                 limits.spend(bucket, OF_AN_ADDRESS)
-                limits.spend(f"{bucket}.{digest_of(self.data.get('username', ''))}", OF_A_NAME)
+                name = self.cleaned_data.get("username", "")  # as it is looked for
+                limits.spend(f"{bucket}.{digest_of(name)}", OF_A_NAME)
             return super().clean()
         except Problem as too_often:
             seconds = too_often.headers["Retry-After"]

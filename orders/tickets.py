@@ -11,7 +11,8 @@ from typing import Any
 
 from orders import database
 from orders.events import iso
-from orders.keys import Caller, digest_of, has_its_session, not_authenticated
+from orders.keys import Caller, digest_of, has_its_session
+from orders.problems import not_authenticated
 
 GOOD_SECONDS = 30
 

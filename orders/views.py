@@ -115,7 +115,7 @@ def with_key(request: Request) -> Any:
 
 class CancelView(CoroutineView):
     async def post(self, request: Request, order_id: str) -> Response:
-        if request.content_type.lower().startswith("application/json"):
+        if request.content_type.partition(";")[0].strip().lower() == "application/json":
             Strict(data=request.data).is_valid(raise_exception=True)  # it has no field
         waiting = await find_order(request, order_id)
         await in_thread(intake.withdraw, waiting.order)

@@ -7,9 +7,10 @@ from django.contrib import admin
 from orders.admin.halts import HaltAdmin
 from orders.admin.keys import ApiKeyAdmin
 from orders.admin.orders import OrderAdmin
+from orders.admin.users import OwnerAdmin
 from orders.signing_in import AdminSignIn
 
-__all__ = ["ApiKeyAdmin", "HaltAdmin", "OrderAdmin"]
+__all__ = ["ApiKeyAdmin", "HaltAdmin", "OrderAdmin", "OwnerAdmin"]
 
 admin.site.login_form = AdminSignIn
 admin.site.site_header = admin.site.site_title = "Order Execution Engine"

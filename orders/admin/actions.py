@@ -4,9 +4,11 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+import structlog
 from asgiref.sync import sync_to_async
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -18,6 +20,9 @@ from orders.admin.paging import WINDOW
 from orders.events import iso
 from orders.lifecycle import ClaimLost, IllegalTransition
 from orders.models import Order, Status
+from orders.problems import DATABASE_AWAY
+
+log = structlog.get_logger(__name__)
 
 MOST_CANCELLED = 1_000
 MOST_EXPORTED = 10_000
@@ -54,21 +59,29 @@ def tell(request: HttpRequest, sentences: list[str], *, good: bool) -> None:
 @admin.action(description="Cancel waiting orders", permissions=["operate"])
 def cancel(model_admin: Any, request: HttpRequest, orders: QuerySet[Order]) -> None:
     found, more = chosen(request, orders, MOST_CANCELLED)
-    cancelled = []
+    cancelled, left, unknown = [], 0, False
     for order in found:
         try:
-            placement.withdraw(order)
+            placement.withdraw(order, by="operator")
         except (IllegalTransition, ClaimLost):
-            continue
-        cancelled.append(order)
-    by = request.user.pk
-    LogEntry.objects.log_actions(by, cancelled, CHANGE, "cancelled")  # type: ignore[arg-type]
+            left += 1
+        except DATABASE_AWAY:
+            unknown = True
+            break
+        else:
+            cancelled.append(order)
+            log.info("order.withdrawn", order_id=order.id, by=request.user.get_username())
+    with suppress(*DATABASE_AWAY):  # the lines above have it, and the orders' events
+        by = request.user.pk
+        LogEntry.objects.log_actions(by, cancelled, CHANGE, "cancelled")  # type: ignore[arg-type]
     sentences = [said(len(cancelled), "cancelled")]
-    if left := len(found) - len(cancelled):
+    if left:
         sentences.append(f"{said(left, 'had')} already left pending")
-    if more:
+    if unknown:
+        sentences.append("then PostgreSQL gave no answer: whether one more was is not known")
+    elif more:
         sentences.append("more are waiting: do it again for the next ones")
-    tell(request, sentences, good=bool(cancelled))
+    tell(request, sentences, good=bool(cancelled) and not unknown)
 
 
 @admin.action(description="Hint again", permissions=["operate"])

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from orders import keys
+from orders.admin.readonly import OddLookups
 from orders.models import ApiKey
 
 
@@ -30,7 +31,7 @@ class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiKeyAdmin(OddLookups):
     list_display = ["prefix", "owner", "label", "created_at", "last_used_at", "revoked_at"]
     list_select_related = ["owner"]
     search_fields = ["=prefix", "=owner__username", "label"]

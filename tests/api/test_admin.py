@@ -16,6 +16,7 @@ from django.contrib.auth.models import Permission, User
 from django.http import HttpResponse
 from django.test import Client
 from pytest_django import Settings
+from structlog.testing import capture_logs
 
 from dex.venues.registry import SIMULATED
 from orderengine import logs
@@ -70,6 +71,32 @@ def test_an_order_is_found_by_its_ids_and_its_hash(operator: Client, executed: O
     assert listed(operator, q="mine:2") == {other}
     assert listed(operator, q=executed.tx_hash) == {executed.id}
     assert listed(operator, q="mine") == set()
+
+
+def test_the_orders_of_a_user_are_found_by_his_name(
+    operator: Client, make_user: Callable[..., User]
+) -> None:
+    hers = factories.place(owner_id=make_user("alice").pk)
+    factories.place()
+
+    assert listed(operator, q="alice") == {hers}
+    assert listed(operator, q="alic") == set()
+    act(operator, "cancel", hers, across=True, query="?q=alice")
+    assert factories.load(hers).status == Status.CANCELLED
+
+
+def test_a_user_who_has_placed_orders_is_not_deleted(
+    operator: Client, make_user: Callable[..., User]
+) -> None:
+    alice, bob = make_user("alice"), make_user("bob")
+    factories.place(owner_id=alice.pk)
+
+    assert operator.get(f"/admin/auth/user/{alice.pk}/delete/").status_code == 403
+    page = operator.get(f"/admin/auth/user/{bob.pk}/delete/")
+    form = {"post": "yes", "csrfmiddlewaretoken": str(page.context["csrf_token"])}
+    assert operator.post(f"/admin/auth/user/{bob.pk}/delete/", form).status_code == 302
+    assert "delete_selected" not in operator.get("/admin/auth/user/").text
+    assert set(User.objects.values_list("username", flat=True)) == {"operator", "alice"}
 
 
 def test_orders_are_filtered(operator: Client, executed: Order) -> None:
@@ -307,6 +334,33 @@ def test_waiting_orders_are_cancelled_and_the_others_counted(operator: Client) -
     assert {factories.load(order_id).status for order_id in waiting} == {Status.CANCELLED}
     assert factories.load(running).status == Status.ROUTING
     assert LogEntry.objects.filter(object_id__in=waiting).count() == 2
+    assert [event.data for event in queries.events_after(waiting[0], None, 1)] == [
+        {"by": "operator"}
+    ]
+
+
+def test_what_was_cancelled_before_postgresql_was_lost_is_told_and_kept(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [factories.place() for _ in range(3)]
+    withdraw, done = placement.withdraw, []
+
+    def lost(order: Order, *, by: str) -> None:
+        if len(done) == 2:
+            raise psycopg.OperationalError("terminating connection")
+        withdraw(order, by=by)
+        done.append(order.id)
+
+    monkeypatch.setattr(placement, "withdraw", lost)
+    with capture_logs() as lines:
+        act(operator, "cancel", *waiting)
+
+    assert told(operator) == [
+        "2 orders cancelled; then PostgreSQL gave no answer: whether one more was is not known."
+    ]
+    assert LogEntry.objects.filter(object_id__in=done).count() == 2
+    said = [(line["order_id"], line["by"]) for line in lines if line["event"] == "order.withdrawn"]
+    assert said == [(order_id, "operator") for order_id in done]
 
 
 def test_of_all_that_match_those_that_wait_are_cancelled(
@@ -523,15 +577,24 @@ def test_a_filter_with_a_nul_is_refused_as_a_wrong_one(operator: Client, name: s
 
 
 @pytest.mark.parametrize(
-    "path",
+    "address",
     [
-        "orders/order/%00/change/",
-        "orders/halt/?reason=%00",
-        "orders/apikey/?label=%00",
-        "auth/user/?username=%00",
-        "auth/group/?name=%00",
+        *("order/?id__regex=(((", "order/?created_at__year=0", "order/?fee__range=1"),
+        *("order/?created_at__year=99999999999", "order/?price_impact__gt=1e9999999999"),
+        *("apikey/?label__regex=(((", "apikey/?label=%00", "halt/?reason=%00"),
     ],
 )
+def test_a_filter_that_means_nothing_is_refused_as_a_wrong_one(
+    operator: Client, address: str
+) -> None:
+    answer = operator.get(f"/admin/orders/{address}")
+
+    assert (answer.status_code, answer["Location"]) == (
+        302, f"/admin/orders/{address.partition('?')[0]}?e=1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["orders/order/%00/change/", "auth/group/?name=%00"])
 def test_what_no_row_can_have_is_refused_and_no_fault(
     operator: Client, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:

@@ -177,7 +177,15 @@ def test_every_close_code_is_described() -> None:
     by_refusal = {*consumers.CLOSE_CODES.values(), consumers.TRY_AGAIN_LATER}
 
     by_daphne = {1002, 1007, 1009}  # it reads the frames: tests/integration/test_refused_frames.py
-    assert set(CHANNEL["x-close-codes"]) == by_refusal | by_daphne | {consumers.GOING_AWAY, 1000}
+    described = by_refusal | by_daphne | {consumers.GOING_AWAY, 1000}
+    assert set(CHANNEL["x-close-codes"]) == {str(code) for code in described}
+
+
+def test_every_key_is_a_text() -> None:
+    """AsyncAPI's own parser takes no other; PyYAML does."""
+    assert all(
+        isinstance(key, str) for node in walk(DOCUMENT) if isinstance(node, dict) for key in node
+    )
 
 
 @pytest.mark.parametrize(

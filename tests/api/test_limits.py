@@ -20,8 +20,9 @@ from orders.access import Throttle
 from orders.keys import Caller
 from orders.problems import Problem
 from tests.api.conftest import PASSWORD
-from tests.api.http import bearer, execute, order_body, problem, stored_orders
+from tests.api.http import EXECUTE, bearer, execute, order_body, problem, stored_orders
 from tests.api.sockets import Socket, refusal
+from tests.api.test_openapi import conforms
 
 pytestmark = pytest.mark.usefixtures("no_orders", "three_a_minute")
 
@@ -271,6 +272,16 @@ async def test_a_caller_has_no_more_sockets_than_leave_room_for_others(
     await (await connect(Authorization=hers)).hello()
 
 
+@pytest.mark.usefixtures("three_a_minute")
+def test_the_document_has_the_headers_of_what_is_counted(client: Client, alice: User) -> None:
+    answers = [execute(client, Authorization=bearer(alice)) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+    for answer in answers:
+        assert "RateLimit-Remaining" in answer
+        conforms(answer, "post", EXECUTE)
+
+
 @pytest.mark.parametrize("path", ["/login", "/admin/login/"])
 def test_passwords_are_not_tried_without_end(path: str, make_user: Callable[..., User]) -> None:
     make_user("operator", is_staff=True)
@@ -283,8 +294,10 @@ def test_passwords_are_not_tried_without_end(path: str, make_user: Callable[...,
     wrong = [sign_in("wrong") for _ in range(10)]
     assert all("Too many tries" not in page for page in wrong)
     assert "Too many tries. The next may be made in 6 s." in sign_in(PASSWORD)
+    for same in ("operator ", " operator", "\uff4fperator"):
+        assert "Too many tries" in sign_in(PASSWORD, name=same)
     assert "Too many tries" not in sign_in("wrong", name="other")
-    others = [sign_in("wrong", name=f"name {number}") for number in range(20)]
+    others = [sign_in("wrong", name=f"name {number}") for number in range(17)]
     assert "Too many tries" in others[-1]
     assert sign_in(PASSWORD, "192.0.2.2") == ""  # sent on
 

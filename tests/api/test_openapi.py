@@ -27,6 +27,12 @@ pytestmark = pytest.mark.usefixtures("no_orders")
 SCHEMA = "/api/schema"
 DOCS = "/api/docs"
 UNKNOWN = "ord_1700000000000_abcdefghij"
+# What any answer may have, for browsers and caches.
+OF_HTTP = {
+    *("allow", "cache-control", "connection", "content-length", "content-security-policy"),
+    *("content-type", "cross-origin-opener-policy", "referrer-policy", "vary"),
+    *("x-content-type-options", "x-frame-options"),
+}
 METHODS = {"get", "put", "post", "delete", "patch"}
 
 
@@ -61,11 +67,17 @@ def conforms(response: HttpResponse, method: str, path: str) -> Any:
     operation = closed_document()["paths"][path][method]
     described = operation["responses"][str(response.status_code)]
     validate(described["content"][response["Content-Type"]]["schema"], response.json())
-    for name, header in described["headers"].items():
-        if header.get("required") or "$ref" in header:
-            assert name in response
-        if name in response and "schema" in header:
+    components = closed_document()["components"]["headers"]
+    headers = {
+        name: components[name] if "$ref" in header else header
+        for name, header in described["headers"].items()
+    }
+    for name, header in headers.items():
+        assert name in response or not header.get("required"), name
+        if name in response:
             validate(header["schema"], response[name])
+    had = {name.lower() for name in response.headers}
+    assert had - OF_HTTP <= {name.lower() for name in headers}
     return response.json()
 
 
@@ -369,6 +381,38 @@ def test_refusals_of_a_stranger(client: Client, auth_required: None) -> None:
         assert response.status_code == 401
         conforms(response, "get", path)
     conforms(execute(client), "post", EXECUTE)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        ('{"a":1}', {}, 400),
+        ("[]", {}, 400),
+        ("{", {}, 400),
+        (" " * 300_000, {}, 413),
+        ("{}", {"Content-Encoding": "gzip"}, 415),
+    ],
+)
+def test_refusals_of_what_is_sent_with_a_cancel(
+    client: Client, body: str, headers: dict[str, str], status: int
+) -> None:
+    address = f"/api/orders/{factories.place()}/cancel"
+
+    answer = client.post(address, body, content_type="application/json", headers=headers)
+
+    assert answer.status_code == status
+    conforms(answer, "post", "/api/orders/{orderId}/cancel")
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json-patch+json"])
+def test_what_is_sent_with_a_cancel_is_not_read_unless_it_is_json(
+    client: Client, content_type: str
+) -> None:
+    answer = client.post(
+        f"/api/orders/{factories.place()}/cancel", "nothing", content_type=content_type
+    )
+
+    assert answer.status_code == 200
 
 
 def test_refusals_of_a_session_from_another_page(client: Client, alice: User) -> None:

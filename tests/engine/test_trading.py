@@ -147,7 +147,7 @@ def test_a_waiting_order_can_be_cancelled_and_expires() -> None:
     late = place(deadline_at=database.now() + timedelta(milliseconds=100))
     trading.halt("alice")
 
-    placement.withdraw(load(withdrawn))
+    placement.withdraw(load(withdrawn), by="owner")
     wait_until(claims.overdue, seconds=2)
     Dispatcher().tick()
 

@@ -57,7 +57,7 @@ function Steps({ order }) {
       ${events.map((event, n) => html`
         <${Step} key=${event.seq} event=${event} next=${events[n + 1]} order=${order} />`)}
       ${ahead.map((status) => html`<${Rung} key=${status} status=${status} state="ahead" />`)}
-      <${Result} key="result" order=${order} />
+      <${Result} key="result" order=${order} end=${events.at(-1)} />
     </ol>`;
 }
 
@@ -117,7 +117,7 @@ function Hash({ hash }) {
   return html`<p class="hash"><code title=${hash}>${shortHash(hash)}</code> <${Copy} text=${hash} what="transaction hash" /></p>`;
 }
 
-function Result({ order }) {
+function Result({ order, end }) {
   const { status, tokenOut } = order;
   if (!TERMINAL.has(status))
     return html`<${Rung} status="result" state="ahead" />`;
@@ -131,7 +131,7 @@ function Result({ order }) {
       ${status === "failed" && html`
         <p class="error" data-failure=${order.failure.code}><b>${order.failure.code}</b> ${order.failure.message}</p>
         <p class="muted">${order.attempt > 1 ? `${order.attempt} attempts were made. ` : ""}Nothing was swapped.</p>`}
-      ${status === "cancelled" && html`<p>Withdrawn while it waited. Nothing was swapped.</p>`}
+      ${status === "cancelled" && html`<p>Withdrawn${end?.data.by === "operator" && " by an operator"} while it waited. Nothing was swapped.</p>`}
       ${status === "expired" && html`<p>Its deadline passed while it waited. Nothing was swapped.</p>`}
     <//>`;
 }

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from orders import trading
 from orders.events import iso
@@ -26,7 +27,12 @@ class Command(BaseCommand):
     def handle(self, *_: Any, action: str, by: str = "", **options: Any) -> None:
         match action:
             case "halt":
-                if trading.halt(by, options["reason"]) is None:
+                try:
+                    halted = trading.halt(by, options["reason"])
+                except (QueryCanceled, LockNotAvailable):
+                    told = "not halted: PostgreSQL was kept from it by another session; try again"
+                    raise CommandError(told) from None
+                if halted is None:
                     raise CommandError(sentence(trading.current()))
             case "resume":
                 if trading.resume(by) is None:

@@ -23,6 +23,7 @@ Event = dict[str, Any]
 
 PATH = "/api/orders/execute"
 RECONNECT_SECONDS = 1.0
+MOST_FOLLOWED = 1_000  # orders of one socket
 TERMINAL = {"confirmed", "failed", "cancelled", "expired"}
 
 
@@ -86,10 +87,13 @@ def reopen_socket(address: str) -> ClientConnection:
 
 
 def subscribe(socket: ClientConnection, reached: dict[str, int], *, everything: bool) -> None:
-    """To the rest of each unfinished order, and to what comes new."""
+    """To the rest of each unfinished order, and to what comes new.
+
+    Of more orders than a socket follows, the oldest are shown from what comes new.
+    """
     if everything:
         socket.send(json.dumps({"type": "subscribe", "scope": "all"}))
-    for order_id, seq in reached.items():
+    for order_id, seq in list(reached.items())[-MOST_FOLLOWED:]:
         socket.send(json.dumps({"type": "subscribe", "orderId": order_id, "afterSeq": seq}))
 
 
@@ -141,6 +145,8 @@ def news(event: Event) -> str:
         case "confirmed":
             realized = f"realized slippage {data['realizedSlippage']}"
             text = f"{data['amountOut']} at {data['executedPrice']}, {realized}"
+        case "cancelled" if data.get("by") == "operator":
+            text = "by an operator"
         case "failed":
             text = f"{data['code']}: {data['message']}"
     return text
