@@ -28,7 +28,7 @@ load: .venv/installed ## RATE=100 orders a minute for DURATION=1m against HOST
 newman: .venv/installed ## the Postman collection against HOST
 	@npx --yes --loglevel=error newman@6.2.2 run docs/postman/order-engine.postman_collection.json \
 		--color off --reporter-cli-no-banner --reporter-cli-no-success-assertions \
-		--env-var baseUrl=$(HOST)
+		--env-var baseUrl=$(HOST) $(API_KEY:%=--env-var apiKey=%)
 
 contract: ## schemathesis: HOST against its own OpenAPI document
 	@.ci/schemathesis $(HOST)

@@ -14,6 +14,7 @@ import runpy
 import sys
 import warnings
 from contextlib import suppress
+from importlib.util import find_spec
 from types import ModuleType
 
 from django.core.exceptions import ImproperlyConfigured
@@ -103,6 +104,8 @@ def of_settings(program: str) -> list[str]:
 
 
 def main() -> None:
+    if len(sys.argv) < 2 or find_spec(sys.argv[1].partition(".")[0]) is None:
+        sys.exit("usage: python -m lean daphne|uvicorn|celery ARGUMENTS, or another module's name")
     sys.argv = with_options(sys.argv[1:])
     allow_open_files()
     os.environ.setdefault("RES_OPTIONS", NAME_SERVERS)

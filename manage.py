@@ -5,7 +5,6 @@ import os
 import sys
 
 import psycopg
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db.utils import OperationalError, ProgrammingError
@@ -29,7 +28,9 @@ def main() -> None:
                 f"PostgreSQL: {first_line(error)}: another session keeps a table (pg_stat_activity "
                 "has it); repeat the command when it has ended"
             )
-        sys.exit(f"PostgreSQL: {reason(error)}: {mend()}")
+        from orders import database  # noqa: PLC0415  needs the settings
+
+        sys.exit(f"PostgreSQL: {reason(error)}: {database.how_to_reach()}")
     except UnicodeEncodeError as error:
         sys.exit(f"an argument is not UTF-8: {error.object!a}")
     except BrokenPipeError:  # whoever read has seen enough
@@ -47,15 +48,6 @@ def reason(error: Exception) -> str:
         except psycopg.Error as of_connection:
             return first_line(of_connection)
     return first_line(error)
-
-
-def mend() -> str:
-    if settings.EMBEDDED:
-        return (
-            "start the stack with `make up`, set DATA_DIR to that of a running one, or set "
-            "DATABASE_URL"
-        )
-    return "is DATABASE_URL right?"
 
 
 def first_line(error: Exception) -> str:

@@ -12,5 +12,6 @@ urlpatterns = [
     re_path("", problems.not_found),
 ]
 handler400 = problems.bad_request
+handler403 = problems.forbidden
 handler404 = problems.not_found
 handler500 = problems.server_error

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
@@ -40,6 +41,16 @@ def conninfo() -> str:
         "port": config["PORT"] or None,
     }
     return make_conninfo("", **{**named, **options})
+
+
+def how_to_reach() -> str:
+    """What to do where PostgreSQL does not answer a command."""
+    if settings.EMBEDDED:
+        return (
+            "start the stack with `make up`, set DATA_DIR to that of a running one, or set "
+            "DATABASE_URL"
+        )
+    return "is DATABASE_URL right?"
 
 
 # Each statement of the engine has an index that answers it in order. With statistics from before a

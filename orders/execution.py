@@ -2,7 +2,7 @@
 
 Nothing here loops over attempts: a failed attempt is stored, and the task's retry policy or the
 dispatcher brings the order back. All orders of a process are coroutines on one event loop: what
-waits for PostgreSQL waits in a thread, and what several ask at the same moment is asked together.
+several ask of PostgreSQL at the same moment is asked together, what is rare waits in a thread.
 """
 
 import asyncio

@@ -339,10 +339,10 @@ describe(
 # The document -----------------------------------------------------------------------------------
 
 # One view serves three paths, which differ in the checks they make.
-HEALTH_IDS = {
-    "/health": "health",
-    "/health/ready": "healthReady",
-    "/health/live": "healthLive",
+HEALTH = {
+    "/health": ("health", "Is the engine able to take and to run orders?"),
+    "/health/ready": ("healthReady", "Is this process able to take orders?"),
+    "/health/live": ("healthLive", "Does this process answer? Depends on nothing else."),
 }
 SECURITY_SCHEMES = {
     "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
@@ -381,7 +381,8 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     components["headers"] = {"X-Request-ID": REQUEST_ID, **RATE_LIMIT, "WWW-Authenticate": SIGN_IN}
     for path, operations in result["paths"].items():
         for operation in operations.values():
-            operation["operationId"] = HEALTH_IDS.get(path, operation["operationId"])
+            if path in HEALTH:
+                operation["operationId"], operation["summary"] = HEALTH[path]
             for parameter in operation.get("parameters", []):
                 parameter["name"] = in_json(parameter["name"])
             counted = RATE_LIMIT if "429" in operation["responses"] else ()

@@ -232,6 +232,11 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     return response(Problem(status=400, code="BAD_REQUEST", detail=detail))
 
 
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    detail = str(exception or "") or "Whoever is signed in may not do this."
+    return response(Problem(status=403, code="FORBIDDEN", detail=detail))
+
+
 @csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return response(Problem(status=404, code="NOT_FOUND", detail=f"There is no {request.path}."))

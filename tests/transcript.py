@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidURI
 
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "slippage": "0.01"}
 PATH = "/api/orders/execute"
@@ -36,7 +37,7 @@ async def hear(socket: ClientConnection, kind: str, **expected: Any) -> dict[str
             continue
         wanted = {"type": kind, **expected}
         if {name: frame.get(name) for name in wanted} != wanted:
-            raise SystemExit(f"expected {wanted}")
+            raise SystemExit(frame.get("detail") or f"expected {wanted}")
         return frame
 
 
@@ -95,7 +96,7 @@ def main() -> None:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         asyncio.run(life(host.replace("http", "ws", 1) + PATH, headers))
-    except OSError as error:
+    except (OSError, InvalidURI, InvalidHandshake) as error:
         sys.exit(f"{host} does not answer: {error}")
 
 

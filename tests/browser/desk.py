@@ -1,10 +1,17 @@
 """What tests do and see on the order desk."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
+# Of what a card holds, that which is drawn beside it.
+OUTSIDE = """() => [...document.querySelectorAll(".card")].flatMap((card) =>
+  [...card.querySelectorAll("table, td, p, button, output")]
+    .filter((e) => e.offsetParent)
+    .filter((e) => e.getBoundingClientRect().right > card.getBoundingClientRect().right + 1)
+    .map((e) => e.outerHTML.slice(0, 200)))"""
 STEPS = ["pending", "routing", "building", "submitted", "confirmed", "result"]
 QUICK = 15_000
 
@@ -62,5 +69,14 @@ def rows(page: Page) -> Locator:
 
 
 def overflow(page: Page) -> int:
-    """By how many pixels the page scrolls sideways."""
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+    """By how many pixels the page scrolls sideways. The chart is redrawn after a change of size."""
+    beyond = "document.documentElement.scrollWidth - innerWidth"
+    with suppress(TimeoutError):
+        page.wait_for_function(f"{beyond} <= 0", timeout=2_000)
+    return int(page.evaluate(beyond))
+
+
+def outside(page: Page) -> list[str]:
+    """What a card holds and draws beside it."""
+    found: list[str] = page.evaluate(OUTSIDE)
+    return found

@@ -6,7 +6,7 @@ Places a burst and a single order first, so that there is something to see.
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Error
 
 from tests.browser import desk
 from tests.browser.browsers import chromium
@@ -20,9 +20,12 @@ PICTURES = {
 
 def main(url: str) -> None:
     FOLDER.mkdir(exist_ok=True)
-    with chromium() as browser:
-        for name, (size, scheme) in PICTURES.items():
-            take(browser, url, name, size, scheme)
+    try:
+        with chromium() as browser:
+            for name, (size, scheme) in PICTURES.items():
+                take(browser, url, name, size, scheme)
+    except (Error, FileNotFoundError) as error:
+        sys.exit(str(error).partition("\n")[0])
 
 
 def take(browser: Browser, url: str, name: str, size: dict[str, int], scheme: str) -> None:

@@ -60,6 +60,53 @@ def test_fits_and_reads(running: Running, open_page: OpenPage, width: int, schem
     assert [found for found in contrasts if found[0] < 4.9] == []
 
 
+LONG = [
+    ("BONK", "SOL", "12345678.5"),
+    ("SOL", "USDC", "1000"),
+    ("SOL", "BONK", "1500"),
+    ("USDC", "BONK", "25000.5"),
+    ("BONK", "USDC", "123456789012"),
+    ("SOL", "USDC", "18446744073.7"),
+]
+
+
+@pytest.fixture(scope="module")
+def long_orders(running: Running) -> None:
+    """Of large amounts, two of them failed."""
+    for token_in, token_out, amount in LONG:
+        running.place(tokenIn=token_in, tokenOut=token_out, amount=amount)
+
+
+@pytest.mark.usefixtures("long_orders")
+@pytest.mark.parametrize("width", [320, 360, 1101, 1200, 1280, 1440])
+def test_long_amounts_and_failures_stay_in_the_table(
+    running: Running, open_page: OpenPage, width: int
+) -> None:
+    page = open_page(running)
+    page.set_viewport_size({"width": width, "height": 900})
+    expect(page.locator(".list .error").first).to_have_text(
+        "INSUFFICIENT_LIQUIDITY", timeout=15_000
+    )
+    desk.ready(page)
+    assert desk.overflow(page) <= 0
+    assert desk.outside(page) == []
+
+
+@pytest.mark.parametrize("width", [1199, 1200, 1920])
+def test_an_order_alone_is_as_wide_as_its_page(
+    running: Running, open_page: OpenPage, width: int, errors: list[str]
+) -> None:
+    page = open_page(running, "/orders/ord_1700000000000_aaaaaaaaaa")
+    expect(page.locator(".timeline .error")).to_be_visible()
+    page.set_viewport_size({"width": width, "height": 900})
+    whole, card = page.locator(".alone").bounding_box(), page.locator(".timeline").bounding_box()
+    assert whole is not None
+    assert card is not None
+    assert card["x"] - whole["x"] < 20
+    assert whole["width"] - card["width"] < 40
+    errors[:] = [error for error in errors if "ord_1700000000000" not in error]
+
+
 def test_theme_is_chosen_and_kept(running: Running, open_page: OpenPage) -> None:
     page = open_page(running, color_scheme="light")
     page.get_by_label("Theme").select_option("dark")

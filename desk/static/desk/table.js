@@ -54,7 +54,7 @@ function Row({ order, onSelect }) {
       <td><${Status} status=${order.status} /></td>
       <td title=${`${order.amount} ${order.tokenIn}`}>${amount(order.amount, order.tokenIn)} → ${order.tokenOut}</td>
       <td data-label="venue">${venueName(order.venue)}</td>
-      <td data-label="received">${failure ? html`<span class="error">${failure.code}</span>` : amount(order.amountOut, order.tokenOut)}</td>
+      <td data-label=${failure ? "failed" : "received"}>${failure ? html`<span class="error">${failure.code}</span>` : amount(order.amountOut, order.tokenOut)}</td>
       <td data-label="price">${short(order.executedPrice)}</td>
       <td data-label="attempt">${order.attempt}</td>
       <td data-label="took">${completedAt ? duration(new Date(completedAt) - new Date(createdAt)) : "…"}</td>

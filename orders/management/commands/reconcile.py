@@ -32,7 +32,8 @@ class Command(BaseCommand):
             findings, orders = look()
         except psycopg.OperationalError as error:
             reason = " ".join(str(error).split())
-            raise CommandError(f"the database does not answer: {reason}", returncode=2) from None
+            told = f"the database does not answer: {reason}: {database.how_to_reach()}"
+            raise CommandError(told, returncode=2) from None
         except psycopg.errors.UndefinedTable as error:
             reason = f"{error.diag.message_primary}: run manage.py migrate"
             raise CommandError(reason, returncode=2) from None
