@@ -144,13 +144,14 @@ def not_authenticated(detail: str) -> Problem:
 
 
 def of_nobody(error: BaseException) -> Problem | None:
-    """Something was to be stored of a user who is there no more."""
+    """Something was to be stored of a user or a key that is there no more."""
     cause = error.__cause__ if isinstance(error, IntegrityError) else error
     if not isinstance(cause, psycopg.errors.ForeignKeyViolation):
         return None
-    if "owner_id" not in (cause.diag.constraint_name or ""):
+    of = cause.diag.constraint_name or ""
+    if "owner_id" not in of and "key_id" not in of:
         return None
-    return not_authenticated("The user was deleted.")
+    return not_authenticated("The user or the API key was deleted.")
 
 
 def is_unstorable_text(error: BaseException) -> bool:

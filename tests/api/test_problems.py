@@ -14,7 +14,18 @@ from structlog.testing import capture_logs
 
 from dex.postgres import Session
 from orders import database, queries, views
-from tests.api.http import EXECUTE, execute, order_body, placed, post, problem, stored_orders
+from orders.models import ApiKey
+from tests.api.http import (
+    BATCH,
+    EXECUTE,
+    bearer,
+    execute,
+    order_body,
+    placed,
+    post,
+    problem,
+    stored_orders,
+)
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
@@ -51,6 +62,20 @@ def test_another_method_is_not_allowed(client: Client, method: str, path: str) -
 
     problem(response, 405, "METHOD_NOT_ALLOWED")
     assert method.upper() not in response["Allow"].split(", ")
+
+
+@pytest.mark.parametrize("path", [EXECUTE, BATCH, "/api/tickets"])
+def test_a_user_who_was_deleted_meanwhile_is_nobody(client: Client, alice: User, path: str) -> None:
+    key = {"Authorization": bearer(alice)}
+    assert execute(client, **key).status_code == 201  # the key is trusted for two seconds
+    database.rows("DELETE FROM orders_orderevent RETURNING 1", {})
+    database.rows("DELETE FROM orders_order RETURNING 1", {})
+    ApiKey.objects.all().delete()
+    alice.delete()
+
+    body = {EXECUTE: order_body(), BATCH: {"orders": [order_body()] * 2}}.get(path)
+
+    problem(post(client, path, body, **key), 401, "NOT_AUTHENTICATED")
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png", "*/*;q=0"])

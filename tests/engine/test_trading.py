@@ -285,3 +285,12 @@ def test_the_command_halts_and_resumes(capsys: pytest.CaptureFixture[str]) -> No
     assert say("resume", "--by", "c" * 200) == "trading is open\n"
     with pytest.raises(CommandError, match="not halted"):
         say("resume")
+
+
+def test_a_halt_that_is_kept_from_its_lock_says_that_trading_is_open() -> None:
+    with psycopg.connect(django_settings.DATABASE_URL) as placing:
+        placing.execute("SELECT pg_advisory_xact_lock_shared(hashtext('orders_halt'))")
+        with pytest.raises(CommandError, match=r"not halted: .* try again"):
+            call_command("trading", "halt")
+
+    assert trading.current() is None

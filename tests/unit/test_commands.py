@@ -1,0 +1,50 @@
+"""What `manage.py` says where a traceback would not help."""
+
+import json
+from typing import Any
+
+import pytest
+from psycopg.errors import QueryCanceled
+
+import manage
+from orders.management.commands import watch
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Any:
+    def fails(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(manage, "execute_from_command_line", fails)
+    with pytest.raises(SystemExit) as end:
+        manage.main()
+    return end.value.code
+
+
+def test_an_argument_that_is_no_text_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnicodeEncodeError) as raised:
+        "\udcff".encode()
+
+    assert ended(monkeypatch, raised.value) == "an argument is not UTF-8: '\\udcff'"
+
+
+def test_a_statement_that_another_session_kept_waiting_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = ended(monkeypatch, QueryCanceled("canceling statement due to statement timeout"))
+
+    assert "repeat the command" in told
+
+
+def test_watch_asks_for_no_more_orders_than_a_socket_follows() -> None:
+    frames: list[dict[str, Any]] = []
+
+    class Socket:
+        def send(self, text: str) -> None:
+            frames.append(json.loads(text))
+
+    reached = {f"ord_{number}": number for number in range(1_100)}
+
+    watch.subscribe(Socket(), reached, everything=True)  # type: ignore[arg-type]
+
+    assert frames[0] == {"type": "subscribe", "scope": "all"}
+    assert [frame["afterSeq"] for frame in frames[1:]] == list(range(100, 1_100))
