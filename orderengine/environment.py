@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -10,7 +11,8 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 from environ import Env
 
-DOT_ENV = re.compile(r"\s*#|(export )?\w+=", re.ASCII)  # as django-environ has it
+DOT_ENV = re.compile(r"\s*#|(?:export )?(\w+)=", re.ASCII)  # as django-environ has it
+ALIKE = 0.88  # of 1: what a slip of the finger leaves of a name
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
@@ -29,7 +31,13 @@ def take(known: Mapping[str, str]) -> None:
 
 
 def dot_env(path: Path) -> None:
-    """The variables of a file, where the environment has none of the name."""
+    """The variables of a file, where the environment has none of the name.
+
+    One that is nearly a setting of `.env.example`, beside it, is taken for a slip; any other may be
+    another program's.
+    """
+    example = path.with_name(".env.example")
+    known = re.findall(r"^(\w+)=", example.read_text(), re.MULTILINE) if example.exists() else []
     try:
         lines = path.read_text().splitlines() if path.exists() else []
     except (UnicodeDecodeError, OSError) as error:
@@ -37,10 +45,16 @@ def dot_env(path: Path) -> None:
     for number, line in enumerate(lines, 1):
         if "\0" in line:
             raise ImproperlyConfigured(f"{path}, line {number}: a NUL character")
-        if line.strip() and not DOT_ENV.match(line):
+        found = DOT_ENV.match(line)
+        if line.strip() and found is None:
             raise ImproperlyConfigured(
                 f"{path}, line {number}: expected NAME=value without spaces around `=`, or # and "
                 "a comment"
+            )
+        name = found and found[1]
+        if name and name not in known and (meant := get_close_matches(name, known, 1, ALIKE)):
+            raise ImproperlyConfigured(
+                f"{path}, line {number}: there is no setting {name}: is {meant[0]} meant?"
             )
     if lines:
         Env.read_env(path)

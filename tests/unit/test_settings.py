@@ -440,6 +440,18 @@ def test_a_line_of_dot_env_that_says_nothing_is_refused(
             assert os.environ == {"PORT": "8001", "LOG_LEVEL": "debug"}
 
 
+def test_a_slip_in_a_name_of_dot_env_is_refused_and_other_programs_names_are_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=a\nREST_PROCESSES=2\nQUEUE_CONCURENCY=3\n")
+
+    with mock.patch.dict(os.environ, {}, clear=True):
+        refused = "line 3: there is no setting QUEUE_CONCURENCY: is QUEUE_CONCURRENCY meant"
+        with pytest.raises(ImproperlyConfigured, match=refused):
+            environment.dot_env(tmp_path / ".env")
+
+
 def test_what_a_stack_tells_is_not_what_the_user_has_set(nowhere: dict[str, str]) -> None:
     """Else a stack that was killed would name the servers of the next, or undo what it is told."""
     told = {"DATABASE_URL": "postgres://gone/orders", "DEX_SEED": "7", "DEBUG": "true"}
