@@ -150,9 +150,15 @@ def _alone(best: Quote, failures: tuple[QuoteFailure, ...], request: SwapRequest
     token = request.token_out
     opening = f"{_label(best)} returns {format_fixed(token, best.amount_out)} {token.symbol}"
     others = (
-        f"{failure.venue.capitalize()}: {failure.code}, {failure.detail}" for failure in failures
+        f"{failure.venue.capitalize()}: {failure.code}, {_without_name(failure)}"
+        for failure in failures
     )
     return "; ".join((opening, *others))
+
+
+def _without_name(failure: QuoteFailure) -> str:
+    """What it says, where who says it has been named."""
+    return failure.detail.removeprefix(failure.venue).removeprefix(":").strip()
 
 
 def _label(quote: Quote) -> str:

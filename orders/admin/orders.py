@@ -22,7 +22,7 @@ from orders.models import Order
 
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
-    list_display = ["id", "state", "order", "created", "took", "route", "attempt", "failure"]
+    list_display = ["id", "state", "order", "created", "took", "route", "failure", "attempt"]
     list_filter = ["status", VenueFilter, "failure_code", CreatedFilter]
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["id"]  # see get_search_results

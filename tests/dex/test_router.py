@@ -146,6 +146,15 @@ async def test_a_dead_venue_does_not_stop_the_order() -> None:
     assert "Raydium: QUOTE_UNAVAILABLE, gave no answer" in route.explanation
 
 
+@pytest.mark.parametrize("detail", ["raydium gave no answer", "raydium: gave no answer"])
+async def test_a_venue_is_named_once(detail: str) -> None:
+    unavailable = raising(VenueUnavailable("QUOTE_UNAVAILABLE", detail))
+
+    route = await routed(raydium=unavailable, meteora=meteora)
+
+    assert route.explanation.endswith("USDC; Raydium: QUOTE_UNAVAILABLE, gave no answer")
+
+
 async def test_a_fault_of_one_venue_is_logged_and_the_other_ones_quote_is_taken(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -86,7 +86,7 @@ def test_a_venue_that_had_failed_is_taken_as_failed_again(
 
     text = explained(order, capsys)
 
-    assert "Meteora: QUOTE_UNAVAILABLE, meteora gave no answer" in text
+    assert "Meteora: QUOTE_UNAVAILABLE, gave no answer" in text
     assert text.splitlines()[-1].startswith("matches")
 
 
