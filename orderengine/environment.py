@@ -36,12 +36,14 @@ def dot_env(path: Path) -> None:
     One that is nearly a setting of `.env.example`, beside it, is taken for a slip; any other may be
     another program's.
     """
-    example = path.with_name(".env.example")
-    known = re.findall(r"^(\w+)=", example.read_text(), re.MULTILINE) if example.exists() else []
     try:
         lines = path.read_text().splitlines() if path.exists() else []
     except (UnicodeDecodeError, OSError) as error:
         raise ImproperlyConfigured(f"{path} cannot be read: {error}") from None
+    if not lines:
+        return
+    example = path.with_name(".env.example")
+    known = re.findall(r"^(\w+)=", example.read_text(), re.MULTILINE) if example.exists() else []
     for number, line in enumerate(lines, 1):
         if "\0" in line:
             raise ImproperlyConfigured(f"{path}, line {number}: a NUL character")
@@ -56,8 +58,7 @@ def dot_env(path: Path) -> None:
             raise ImproperlyConfigured(
                 f"{path}, line {number}: there is no setting {name}: is {meant[0]} meant?"
             )
-    if lines:
-        Env.read_env(path)
+    Env.read_env(path)
 
 
 def read(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:

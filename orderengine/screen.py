@@ -50,7 +50,7 @@ class Screen:
                 self._changed.wait_for(lambda: self._lines)
                 text = "".join(self._lines)
                 self._lines.clear()
-            with suppress(OSError):  # nobody reads any more
+            with suppress(OSError, ValueError):  # nobody reads any more, or it was closed
                 self._write(text)
             with self._changed:
                 self._kept -= len(text)

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from orders import keys
-from orders.admin.readonly import OddLookups
+from orders.admin.odd_lookups import OddLookups
 from orders.models import ApiKey
 
 

@@ -7,7 +7,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from orders.admin.readonly import OddLookups
+from orders.admin.odd_lookups import OddLookups
 from orders.models import Order
 
 admin.site.unregister(User)

@@ -7,6 +7,7 @@ import pytest
 from psycopg.errors import QueryCanceled
 
 import manage
+from orders.consumers import MAX_FOLLOWED
 from orders.management.commands import watch
 
 
@@ -42,6 +43,7 @@ def test_watch_asks_for_no_more_orders_than_a_socket_follows() -> None:
         def send(self, text: str) -> None:
             frames.append(json.loads(text))
 
+    assert watch.MOST_FOLLOWED == MAX_FOLLOWED
     reached = {f"ord_{number}": number for number in range(1_100)}
 
     watch.subscribe(Socket(), reached, everything=True)  # type: ignore[arg-type]

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from fcntl import ioctl
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from termios import FIONREAD
+from typing import IO
 
 import psutil
 import pytest
@@ -108,6 +112,17 @@ def test_of_what_a_reader_has_missed_he_is_told_how_much(monkeypatch: pytest.Mon
     assert 100 < len(shown) < 300
 
 
+PIPE = 64 * 1024 - 4096  # a page of it may be left that no line fits into
+
+
+def unread(pipe: IO[bytes] | None) -> int:
+    """The bytes that wait in it."""
+    assert pipe is not None
+    size = array("i", [0])
+    ioctl(pipe, FIONREAD, size)
+    return size[0]
+
+
 def test_a_stack_ends_though_nobody_reads() -> None:
     script = (
         "import asyncio, pathlib\n"
@@ -121,7 +136,7 @@ def test_a_stack_ends_though_nobody_reads() -> None:
     ) as stack:
         assert stack.stdout is not None
         assert stack.stdout.read(1)
-        time.sleep(0.5)  # the pipe is full by then
+        wait_until(lambda: unread(stack.stdout) >= PIPE)
         stack.terminate()
         assert (stack.wait(10), stack.stderr and stack.stderr.read()) == (0, b"")
 
