@@ -5,11 +5,10 @@ from itertools import combinations
 
 from dex import pricing
 from dex.errors import OrderRejected, VenueUnavailable
-from dex.pools.base import Pool
 from dex.pricing import advantage_bps, fee_fraction
 from dex.splitting import best_split
 from dex.tokens import format_amount, format_fixed
-from dex.types import Leg, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
+from dex.types import Leg, Offer, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
 
 # A second leg costs a second swap instruction: a split has to be worth it.
 MIN_SPLIT_GAIN_BPS = 5
@@ -28,13 +27,13 @@ def decide(
 
     Without a quote: VenueUnavailable if any failure may pass, else OrderRejected.
     """
-    if not quotes:
-        raise _no_quote(failures)
     ranked = sorted(quotes, key=lambda quote: _rank(quote, request))
-    best = ranked[0]
-    parts = _split(request, quotes, best, strategy)
+    best = ranked[0] if ranked else None
+    parts = _split(request, (*quotes, *failures), best, strategy)
     if parts:
         reason, explanation = Reason.SPLIT_IMPROVES, _gain(parts, best, request)
+    elif best is None:
+        raise _no_quote(failures)
     elif len(ranked) > 1:
         tie = ranked[1].amount_out == best.amount_out
         reason = Reason.TIE_LOWER_FEE if tie else Reason.BEST_PRICE
@@ -43,7 +42,7 @@ def decide(
         late = any(failure.code == "QUOTE_UNAVAILABLE" for failure in failures)
         reason = Reason.OTHER_TIMED_OUT if late else Reason.ONLY_VENUE
         explanation = _alone(best, failures, request)
-    taken = parts or (best,)
+    taken = tuple(parts or ranked[:1])
     return Route(
         request=request,
         strategy=strategy,
@@ -58,45 +57,38 @@ def decide(
 
 
 def _split(
-    request: SwapRequest, quotes: tuple[Quote, ...], best: Quote, strategy: Strategy
+    request: SwapRequest,
+    answers: tuple[Quote | QuoteFailure, ...],
+    best: Quote | None,
+    strategy: Strategy,
 ) -> tuple[Quote, ...]:
     """Quotes of the parts; empty where no split is worth it."""
     if strategy is Strategy.BEST:
         return ()
-    candidates = (_divided(request, *pair) for pair in combinations(quotes, 2))
+    offers = [answer.offer for answer in answers if answer.offer is not None]
+    candidates = (_divided(request, *pair) for pair in combinations(offers, 2))
     parts = max(candidates, key=_amount_out, default=())
+    if best is None:  # none takes all of it
+        return parts
     gained = _amount_out(parts) - best.amount_out
     worth = advantage_bps(_amount_out(parts), best.amount_out) >= MIN_SPLIT_GAIN_BPS
     return parts if (worth if strategy is Strategy.AUTO else gained > 0) else ()
 
 
-def _divided(request: SwapRequest, first: Quote, second: Quote) -> tuple[Quote, ...]:
-    if first.pool is None or second.pool is None:
-        return ()
+def _divided(request: SwapRequest, first: Offer, second: Offer) -> tuple[Quote, ...]:
     if first.block_height != second.block_height:  # a transaction meets the pools of one block
         return ()
     amounts = best_split(first.pool, second.pool, request.amount_in)
     if 0 in amounts:
         return ()
     try:
-        one = _part(request, first, first.pool, amounts[0])
-        other = _part(request, second, second.pool, amounts[1])
+        one = pricing.quote(request, first, amounts[0])
+        other = pricing.quote(request, second, amounts[1])
     except OrderRejected:  # what is left of a pool would be too little
         return ()
     # Together they have the minimum of the whole, not that of each rounded down.
     least = pricing.min_amount_out(one.amount_out + other.amount_out, request.slippage_bps)
     return one, replace(other, min_amount_out=least - one.min_amount_out)
-
-
-def _part(request: SwapRequest, whole: Quote, pool: Pool, amount_in: int) -> Quote:
-    return pricing.quote(
-        request,
-        venue=whole.venue,
-        curve=whole.curve,
-        pool=pool,
-        block_height=whole.block_height,
-        amount_in=amount_in,
-    )
 
 
 def _amount_out(parts: tuple[Quote, ...]) -> int:
@@ -117,7 +109,7 @@ def _no_quote(failures: tuple[QuoteFailure, ...]) -> VenueUnavailable | OrderRej
     return OrderRejected(final, details)
 
 
-def _gain(parts: tuple[Quote, ...], best: Quote, request: SwapRequest) -> str:
+def _gain(parts: tuple[Quote, ...], best: Quote | None, request: SwapRequest) -> str:
     """300 SOL on Raydium and 200 SOL on Meteora return 70930.1 USDC, Raydium alone 70200.0:
     103 bps more
     """
@@ -127,6 +119,8 @@ def _gain(parts: tuple[Quote, ...], best: Quote, request: SwapRequest) -> str:
         for part in parts
     )
     together = f"{format_fixed(token_out, _amount_out(parts))} {token_out.symbol}"
+    if best is None:
+        return f"{legs} return {together}: none takes all of it alone"
     alone = f"{_label(best)} alone {format_fixed(token_out, best.amount_out)}"
     gained = advantage_bps(_amount_out(parts), best.amount_out)
     return f"{legs} return {together}, {alone}: {gained} bps more"

@@ -3,9 +3,9 @@
 from decimal import Context, Decimal
 from fractions import Fraction
 
-from dex.errors import OrderRejected
+from dex.errors import OrderRejected, PoolTooSmall
 from dex.pools.base import CurveSwap, Pool
-from dex.types import Quote, SwapRequest, Token
+from dex.types import Offer, Quote, SwapRequest, Token
 
 BASIS_POINTS = 10_000
 
@@ -13,24 +13,21 @@ _PRICE = Context(prec=18)
 _IMPACT_EXPONENT = Decimal("1e-9")
 
 
-def quote(
-    request: SwapRequest,
-    *,
-    venue: str,
-    curve: str,
-    pool: Pool,
-    block_height: int,
-    amount_in: int | None = None,
-) -> Quote:
+def quote(request: SwapRequest, offer: Offer, amount_in: int | None = None) -> Quote:
     """What the pool returns for the request, or for the part `amount_in` of it.
 
-    Raises OrderRejected(INSUFFICIENT_LIQUIDITY).
+    Raises PoolTooSmall, or OrderRejected where nothing comes out; both INSUFFICIENT_LIQUIDITY.
     """
-    token_in, token_out = request.token_in, request.token_out
-    swap = swap_on(pool, request.amount_in if amount_in is None else amount_in, venue)
+    token_in, token_out, pool = request.token_in, request.token_out, offer.pool
+    try:
+        swap = undrained(pool, request.amount_in if amount_in is None else amount_in, offer.venue)
+    except OrderRejected as error:
+        raise PoolTooSmall(error.code, error.detail, offer) from error
+    if swap.amount_out < 1:
+        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{offer.venue}: too little to swap")
     return Quote(
-        venue=venue,
-        curve=curve,
+        venue=offer.venue,
+        curve=offer.curve,
         amount_in=swap.amount_in,
         amount_out=swap.amount_out,
         min_amount_out=min_amount_out(swap.amount_out, request.slippage_bps),
@@ -39,17 +36,9 @@ def quote(
         mid_price=mid_price(pool.mid, token_in, token_out),
         effective_price=effective_price(swap.amount_in, swap.amount_out, token_in, token_out),
         price_impact=price_impact(swap, pool.mid),
-        block_height=block_height,
+        block_height=offer.block_height,
         pool=pool,
     )
-
-
-def swap_on(pool: Pool, amount_in: int, venue: str) -> CurveSwap:
-    """Raises OrderRejected(INSUFFICIENT_LIQUIDITY): nothing comes out, or nearly all would."""
-    swap = undrained(pool, amount_in, venue)
-    if swap.amount_out < 1:
-        raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{venue}: too little to swap")
-    return swap
 
 
 def undrained(pool: Pool, amount_in: int, venue: str) -> CurveSwap:

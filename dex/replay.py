@@ -5,18 +5,19 @@ from dataclasses import dataclass
 
 from dex.decision import decide
 from dex.decoding import decode_transaction
+from dex.errors import PoolTooSmall
 from dex.exchange import ExchangeConfig, open_market, open_rules
 from dex.instructions import DecodedTransaction
 from dex.simulation.blocks import height_of
 from dex.simulation.pools import quote_at
 from dex.simulation.settlement import Outcome
-from dex.types import QuoteFailure, Route, Strategy, SwapRequest
+from dex.types import Quote, QuoteFailure, Route, Strategy, SwapRequest
 from dex.venues.registry import program_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """A venue that was asked for a quote, and the block of its answer."""
+    """A venue that was asked for a quote, and the block of its answer, a refusal or not."""
 
     venue: str
     curve: str
@@ -37,11 +38,15 @@ def replay_route(
     curve that is not there any more.
     """
     market = open_market(config)
-    quotes = tuple(
-        quote_at(market, program_of(one.venue, one.curve), request, one.block_height)
-        for one in asked
-    )
-    return decide(request, quotes=quotes, failures=failures, strategy=strategy)
+    quotes: list[Quote] = []
+    refusals: list[QuoteFailure] = []
+    for one in asked:
+        program = program_of(one.venue, one.curve)
+        try:
+            quotes.append(quote_at(market, program, request, one.block_height))
+        except PoolTooSmall as error:
+            refusals.append(QuoteFailure.of(one.venue, error))
+    return decide(request, quotes=tuple(quotes), failures=(*refusals, *failures), strategy=strategy)
 
 
 def replay_outcome(

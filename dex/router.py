@@ -76,7 +76,7 @@ class Router:
             async with patience:
                 return sound(await self._venues[name].quote(request), request)
         except DexError as error:
-            return QuoteFailure(venue=name, code=error.code, detail=error.detail)
+            return QuoteFailure.of(name, error)
         except Exception as error:  # a fault of one venue: the others have quoted
             if patience.expired():
                 detail = f"no answer in {timeout_ms} ms"

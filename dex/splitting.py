@@ -35,24 +35,32 @@ def best_split(first: Pool, second: Pool, amount_in: int) -> tuple[int, int]:
         candidates = ()
     inside = [part for part in candidates if 0 < part < amount_in]
     best = max((0, amount_in, *inside), key=total)
-    return best, amount_in - best
+    return (best, amount_in - best) if total(best) > 0 else (0, amount_in)
 
 
 class _Total:
-    """What both pools return together when the first takes `part`; 0 for a part one refuses."""
+    """What both pools return together when the first takes `part`.
+
+    Below 0 where one refuses its part, by the size of that: it grows towards what both take.
+    """
 
     def __init__(self, first: Pool, second: Pool, amount_in: int) -> None:
-        self._pools = first, second
+        self._first = first, _most_out(first)
+        self._second = second, _most_out(second)
         self._amount_in = amount_in
         self._known: dict[int, int] = {}
 
     def __call__(self, part: int) -> int:
         if part not in self._known:
-            first, second = self._pools
-            outputs = _output(first, part), _output(second, self._amount_in - part)
-            refused = any(output is None for output in outputs)
-            self._known[part] = 0 if refused else sum(output or 0 for output in outputs)
+            self._known[part] = self._together(part, self._amount_in - part)
         return self._known[part]
+
+    def _together(self, part: int, other_part: int) -> int:
+        output = _output(*self._first, part)
+        if output is None:
+            return -part
+        other = _output(*self._second, other_part)
+        return -other_part if other is None else output + other
 
     def gains_inside(self) -> bool:
         """Whether a little moved off the better end to the other pool returns more."""
@@ -64,14 +72,19 @@ class _Total:
         return self(self._amount_in - step) > self(self._amount_in)
 
 
-def _output(pool: Pool, part: int) -> int | None:
+def _most_out(pool: Pool) -> int:
+    """A percent less than drains the pool, which may change until the swap lands."""
+    return pool.reserve_out * 98 // 100
+
+
+def _output(pool: Pool, most_out: int, part: int) -> int | None:
     if part == 0:
         return 0
     try:
         swap = pool.swap(part)
     except ValueError:
         return None
-    return swap.amount_out if swap.amount_out > 0 else None
+    return swap.amount_out if swap.amount_out > 0 and swap.gross_out <= most_out else None
 
 
 def _closed_form(first: ConstantProduct, second: ConstantProduct, amount_in: int) -> int:

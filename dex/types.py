@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from dex.errors import DexError, PoolTooSmall
 from dex.pools.base import Pool
 
 
@@ -30,6 +31,16 @@ class SwapRequest:
     slippage_bps: int
     order_id: str = ""
     attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A venue's pool at one block height: what it would return for any part of an order."""
+
+    venue: str
+    curve: str
+    block_height: int
+    pool: Pool = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,14 +65,31 @@ class Quote:
     block_height: int
     pool: Pool | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def offer(self) -> Offer | None:
+        if self.pool is None:
+            return None
+        return Offer(
+            venue=self.venue, curve=self.curve, block_height=self.block_height, pool=self.pool
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuoteFailure:
-    """A venue that gave no quote, and why. `code` is a failure code of `dex.errors`."""
+    """A venue that gave no quote, and why. `code` is a failure code of `dex.errors`.
+
+    `offer` is set where its pool is too small for all of the order, and may take a part.
+    """
 
     venue: str
     code: str
     detail: str
+    offer: Offer | None = None
+
+    @classmethod
+    def of(cls, venue: str, error: DexError) -> "QuoteFailure":
+        offer = error.offer if isinstance(error, PoolTooSmall) else None
+        return cls(venue=venue, code=error.code, detail=error.detail, offer=offer)
 
 
 class Strategy(StrEnum):

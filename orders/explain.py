@@ -63,15 +63,15 @@ def _explain(order: Order, row: dict[str, Any]) -> Explanation:
 
 def _route_again(order: Order, row: dict[str, Any]) -> list[str]:
     stored = row["data"]
-    answers = [answer for answer in stored["quotes"] if "error" not in answer]
-    errors = [answer for answer in stored["quotes"] if "error" in answer]
+    pools = [answer for answer in stored["quotes"] if "blockHeight" in answer]
+    errors = [answer for answer in stored["quotes"] if "blockHeight" not in answer]
     try:
         again = replay_route(
             settings.DEX,
             replace(swap_request(order), attempt=row["attempt"]),
             asked=[
                 Asked(venue=a["venue"], curve=a["curve"], block_height=a["blockHeight"])
-                for a in answers
+                for a in pools
             ],
             failures=tuple(QuoteFailure(venue=e["venue"], **e["error"]) for e in errors),
             strategy=Strategy(stored["strategy"]),

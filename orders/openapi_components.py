@@ -99,8 +99,12 @@ QUOTE = record(
     blockHeight=integer(),
 )
 QUOTE_REFUSAL = record(
-    "A venue that gave no quote, and why.",
+    "A venue that gave no quote, and why; with its pool, where that may take a part of the order.",
+    optional=("curve", "midPrice", "blockHeight"),
     venue=VENUE,
+    curve=text("The kind of pool."),
+    midPrice=decimal("tokenOut per tokenIn at the pool's spot."),
+    blockHeight=integer(),
     error=record(code=text(), detail=text()),
 )
 QUOTES = array({"anyOf": [ref("Quote"), ref("QuoteRefusal")]})

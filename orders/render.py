@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from dex import tokens
+from dex.pricing import mid_price
 from dex.types import Leg, Quote, QuoteFailure, Route
 from orders.events import iso, milliseconds
 from orders.models import RETRYABLE_CODES, TERMINAL, Order, Status
@@ -157,7 +158,7 @@ def route_json(route: Route) -> dict[str, Any]:
         "reason": {"code": route.reason.value, "text": route.explanation},
         "quotes": [
             *(quote_json(quote, route) for quote in route.quotes),
-            *(quote_failure_json(failure) for failure in route.failures),
+            *(quote_failure_json(failure, route) for failure in route.failures),
         ],
         "legs": [leg_json(leg, route) for leg in route.legs],
         "expectedPrice": plain(PRICE.divide(expected, paid)),
@@ -192,5 +193,16 @@ def leg_json(leg: Leg, route: Route) -> dict[str, Any]:
     }
 
 
-def quote_failure_json(failure: QuoteFailure) -> dict[str, Any]:
-    return {"venue": failure.venue, "error": {"code": failure.code, "detail": failure.detail}}
+def quote_failure_json(failure: QuoteFailure, route: Route) -> dict[str, Any]:
+    """With the pool that cannot take all of the order, where that is why."""
+    error = {"code": failure.code, "detail": failure.detail}
+    if failure.offer is None:
+        return {"venue": failure.venue, "error": error}
+    spot = mid_price(failure.offer.pool.mid, route.request.token_in, route.request.token_out)
+    return {
+        "venue": failure.venue,
+        "curve": failure.offer.curve,
+        "midPrice": plain(PRICE.plus(spot)),
+        "blockHeight": failure.offer.block_height,
+        "error": error,
+    }

@@ -7,18 +7,17 @@ from dex.errors import OrderRejected
 from dex.pools.base import SimulatedPool
 from dex.simulation.market import Market
 from dex.simulation.program import Program
-from dex.types import Quote, SwapRequest, Token
+from dex.types import Offer, Quote, SwapRequest, Token
 
 
 def quote_at(market: Market, program: Program, request: SwapRequest, height: int) -> Quote:
     """What the venue answers in one block: the same whenever it is asked.
 
-    Raises OrderRejected (NO_ROUTE, INSUFFICIENT_LIQUIDITY).
+    Raises OrderRejected (NO_ROUTE, INSUFFICIENT_LIQUIDITY), PoolTooSmall where a part would do.
     """
     pool = pool_at(market, program, request.token_in, request.token_out, height)
-    return pricing.quote(
-        request, venue=program.venue, curve=program.curve, pool=pool, block_height=height
-    )
+    offer = Offer(venue=program.venue, curve=program.curve, block_height=height, pool=pool)
+    return pricing.quote(request, offer)
 
 
 # All orders of one block, and whoever settles them, ask for the same few.

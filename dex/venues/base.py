@@ -40,7 +40,8 @@ class Venue(ABC):
     async def quote(self, request: SwapRequest) -> Quote:
         """What the venue would return now.
 
-        Raises VenueUnavailable, or OrderRejected (NO_ROUTE, INSUFFICIENT_LIQUIDITY).
+        Raises VenueUnavailable, or OrderRejected (NO_ROUTE, INSUFFICIENT_LIQUIDITY), PoolTooSmall
+        where a part would do.
         """
 
     @abstractmethod

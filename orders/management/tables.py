@@ -18,12 +18,13 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 def quotes_table(token_out: str, quotes: list[dict[str, Any]]) -> str:
     """Quotes as the API has them; a venue that failed has its error."""
     answered = [quote_row(token_out, quote) for quote in quotes if "error" not in quote]
-    failed = [
-        f"{quote['venue'].capitalize()}: {quote['error']['code']}, {quote['error']['detail']}"
-        for quote in quotes
-        if "error" in quote
-    ]
+    failed = [failure_row(quote) for quote in quotes if "error" in quote]
     return "\n".join([*([table([HEADINGS, *answered])] if answered else []), *failed])
+
+
+def failure_row(quote: dict[str, Any]) -> str:
+    venue, error = quote["venue"], quote["error"]
+    return f"{venue.capitalize()}: {error['code']}, {error['detail'].removeprefix(f'{venue}: ')}"
 
 
 def quote_row(token_out: str, quote: dict[str, Any]) -> tuple[str, ...]:

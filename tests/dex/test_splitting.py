@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dex.decision import decide
+from dex.errors import OrderRejected, PoolTooSmall
 from dex.pools import clmm, constant_product, dlmm
 from dex.pools.base import Depth, MakePool, Pool
 from dex.pricing import advantage_bps, min_amount_out, quote
 from dex.splitting import best_split
 from dex.tokens import SOL, USDC
-from dex.types import Quote, Reason, Route, Strategy, SwapRequest
+from dex.types import Offer, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
 
 CONSTANT_PRODUCT = [constant_product.cpmm, constant_product.amm_v4, constant_product.damm_v2]
 CONCENTRATED = [clmm.pool, dlmm.pool]
@@ -98,7 +99,7 @@ def quotes(sol: int, bps: int) -> tuple[SwapRequest, tuple[Quote, ...]]:
         "meteora": constant_product.damm_v2(SOL_USDC),
     }
     return request, tuple(
-        quote(request, venue=venue, curve="cp", pool=pool, block_height=7)
+        quote(request, Offer(venue=venue, curve="cp", pool=pool, block_height=7))
         for venue, pool in pools.items()
     )
 
@@ -192,3 +193,86 @@ def test_a_quote_without_its_pool_is_never_divided() -> None:
     taken = decide(request, quotes=blind, failures=(), strategy=Strategy.SPLIT)
 
     assert len(taken.legs) == 1
+
+
+# Beyond a pool -----------------------------------------------------------------------------------
+
+
+def quoted(
+    sol: int, strategy: Strategy = Strategy.AUTO, **pools: tuple[MakePool, int]
+) -> tuple[SwapRequest, Route]:
+    """A route between pools that may be too small; each with the block of its answer."""
+    request = SwapRequest(token_in=SOL, token_out=USDC, amount_in=sol * 10**9, slippage_bps=100)
+    found, failures = [], []
+    for venue, (make, height) in pools.items():
+        offer = Offer(venue=venue, curve="any", block_height=height, pool=make(SOL_USDC))
+        try:
+            found.append(quote(request, offer))
+        except PoolTooSmall as error:
+            failures.append(QuoteFailure.of(venue, error))
+    taken = decide(request, quotes=tuple(found), failures=tuple(failures), strategy=strategy)
+    return request, taken
+
+
+def test_a_pool_that_is_too_small_for_all_of_an_order_takes_a_part() -> None:
+    request, taken = quoted(4_500, raydium=(clmm.pool, 7), meteora=(constant_product.damm_v2, 7))
+
+    assert [failure.venue for failure in taken.failures] == ["raydium"]
+    assert (taken.venue, taken.reason) == ("meteora+raydium", Reason.SPLIT_IMPROVES)
+    assert sum(leg.quote.amount_in for leg in taken.legs) == request.amount_in
+    assert taken.min_amount_out == min_amount_out(taken.amount_out, 100)
+    assert gained_bps(taken) > 2_000
+    assert taken.explanation.endswith(f"{gained_bps(taken)} bps more")
+
+
+def test_what_no_pool_takes_alone_two_take_together() -> None:
+    request, taken = quoted(5_000, raydium=(clmm.pool, 7), meteora=(dlmm.pool, 7))
+
+    assert taken.quotes == ()
+    assert (taken.venue, taken.reason) == ("raydium+meteora", Reason.SPLIT_IMPROVES)
+    assert sum(leg.quote.amount_in for leg in taken.legs) == request.amount_in
+    assert taken.explanation.endswith("USDC: none takes all of it alone")
+
+
+@pytest.mark.parametrize(
+    ("sol", "blocks", "strategy"),
+    [
+        (9_000, (7, 7), Strategy.AUTO),
+        (5_000, (7, 8), Strategy.AUTO),
+        (5_000, (7, 7), Strategy.BEST),
+    ],
+)
+def test_what_two_pools_cannot_or_may_not_take_together_is_refused(
+    sol: int, blocks: tuple[int, int], strategy: Strategy
+) -> None:
+    with pytest.raises(OrderRejected, match="INSUFFICIENT_LIQUIDITY: raydium: the pool cannot"):
+        quoted(sol, strategy, raydium=(clmm.pool, blocks[0]), meteora=(dlmm.pool, blocks[1]))
+
+
+@pytest.mark.parametrize("sol", [5_000, 6_500, 8_000, 20_000])
+@pytest.mark.parametrize("makes", [*product(CONCENTRATED, [constant_product.damm_v2, dlmm.pool])])
+def test_beyond_a_pool_no_division_on_a_fine_grid_is_better_and_none_drains(
+    makes: tuple[MakePool, MakePool], sol: int
+) -> None:
+    amount_in = sol * 10**9
+    first, second = makes[0](SOL_USDC), makes[1](SOL_USDC)
+
+    amounts = best_split(first, second, amount_in)
+
+    cells = [amount_in * cell // 200 for cell in range(201)]
+    fit = [part for part in cells if fits(first, part) and fits(second, amount_in - part)]
+    if not fit:
+        assert 0 in amounts
+        return
+    assert fits(first, amounts[0])
+    assert fits(second, amounts[1])
+    best = max(together(first, second, (part, amount_in - part)) for part in fit)
+    assert (best - together(first, second, amounts)) * 100_000 <= best
+
+
+def fits(pool: Pool, part: int) -> bool:
+    """A percent less than what would drain the pool."""
+    try:
+        return output(pool, part) * 100 <= pool.reserve_out * 98
+    except ValueError:
+        return False

@@ -73,6 +73,20 @@ def test_a_divided_order_is_confirmed_and_explained_with_both_legs(
     assert text.splitlines()[-1].startswith("matches")
 
 
+def test_an_order_beyond_each_pool_is_divided_and_explained(
+    exchange: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange(venues=("raydium", "meteora"), curves={"raydium": "clmm", "meteora": "dlmm"})
+    order = executed(amount_in=5_000 * 10**9)
+
+    text = explained(order, capsys)
+
+    assert (order.status, order.venue) == (Status.CONFIRMED, "raydium+meteora")
+    assert "none takes all of it alone" in text
+    assert "Meteora: INSUFFICIENT_LIQUIDITY, the pool cannot take all of it" in text
+    assert text.splitlines()[-1].startswith("matches")
+
+
 def test_a_venue_that_had_failed_is_taken_as_failed_again(
     exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

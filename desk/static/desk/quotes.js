@@ -19,14 +19,16 @@ export function Quotes({ route, tokenIn, tokenOut }) {
 
 function Row({ quote, best, route, tokenIn, tokenOut }) {
   const name = venueName(quote.venue);
-  if (quote.error) return html`
-    <tr data-venue=${quote.venue}><th scope="row">${name}</th><td colspan="4" class="error">${quote.error.detail}</td></tr>`;
   const chosen = route.venue.split("+").includes(quote.venue);
+  const tag = chosen && html`<span class="tag">✓ ${route.legs?.length > 1 ? "part" : "chosen"}</span>`;
+  if (quote.error) return html`
+    <tr class=${chosen ? "chosen" : ""} data-venue=${quote.venue}>
+      <th scope="row">${name} <small>${tag}</small></th><td colspan="4" class="error">${quote.error.detail}</td></tr>`;
   const behind = quote !== best && bpsAbove(best.amountOut, quote.amountOut);
   return html`
     <tr class=${chosen ? "chosen" : ""} data-venue=${quote.venue}>
       <th scope="row">${name}
-        <small>${chosen && html`<span class="tag">✓ ${route.legs?.length > 1 ? "part" : "chosen"}</span> · `}${quote.curve}</small></th>
+        <small>${tag}${tag && " · "}${quote.curve}</small></th>
       <td class="out">${short(quote.amountOut)} <small>${behind ? `−${behind} bps` : "best"}</small></td>
       <td data-label="price">${short(quote.effectivePrice)}</td>
       <td data-label="fee">${short(quote.fee, 4)} <small>${quote.feeToken}</small></td>

@@ -208,7 +208,7 @@ function keepFromRepeating(event) {
 
 /** The fraction by which a route returns less than the best price of its venues would. */
 function lostToDepth({ venue, quotes, expectedPrice }) {
-  const taken = quotes.filter((quote) => venue.split("+").includes(quote.venue));
+  const taken = quotes.filter((quote) => quote.midPrice && venue.split("+").includes(quote.venue));
   return 1 - Number(expectedPrice) / Math.max(...taken.map((quote) => Number(quote.midPrice)));
 }
 
