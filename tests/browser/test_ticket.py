@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import desk
 from tests.browser.conftest import PASSWORD, OpenPage
@@ -95,6 +95,28 @@ def test_what_the_server_refuses_cannot_be_pressed(
     expect(desk.swap_button(page)).to_be_disabled()
     assert desk.overflow(page) <= 0
     errors[:] = [error for error in errors if "/api/quotes" not in error]
+
+
+def test_a_venue_that_takes_a_part_only_says_why(running: Running, open_page: OpenPage) -> None:
+    """As with `clmm` and `dlmm` pools, of which none takes all of a large order."""
+    page = open_page(running)
+    desk.ready(page)
+
+    def beyond_each(route: Route) -> None:
+        quoted = route.fetch().json()
+        for quote in quoted["quotes"]:
+            detail = f"{quote['venue']}: the pool cannot take all of it"
+            quote["error"] = {"code": "INSUFFICIENT_LIQUIDITY", "detail": detail}
+            del quote["amountOut"]
+        route.fulfill(json=quoted)
+
+    page.route("**/api/quotes", beyond_each)
+    page.get_by_label("You pay", exact=True).fill("5000")  # divided by the pools there are, too
+    for venue in ("raydium", "meteora"):
+        row = page.locator(f'.ticket tr[data-venue="{venue}"]')
+        expect(row.locator(".error")).to_have_text("the pool cannot take all of it")
+        expect(row.locator(".tag")).to_have_text("✓ part")
+    expect(page.locator(".ticket")).to_contain_text("So much at once moves the price by")
 
 
 def test_who_presses_keeps_the_focus(running: Running, open_page: OpenPage) -> None:

@@ -23,7 +23,7 @@ function Row({ quote, best, route, tokenIn, tokenOut }) {
   const tag = chosen && html`<span class="tag">✓ ${route.legs?.length > 1 ? "part" : "chosen"}</span>`;
   if (quote.error) return html`
     <tr class=${chosen ? "chosen" : ""} data-venue=${quote.venue}>
-      <th scope="row">${name} <small>${tag}</small></th><td colspan="4" class="error">${quote.error.detail}</td></tr>`;
+      <th scope="row">${name} <small>${tag}</small></th><td colspan="4" class="error">${quote.error.detail.replace(`${quote.venue}: `, "")}</td></tr>`;
   const behind = quote !== best && bpsAbove(best.amountOut, quote.amountOut);
   return html`
     <tr class=${chosen ? "chosen" : ""} data-venue=${quote.venue}>
