@@ -6,7 +6,6 @@ Decimal and only ever shown. Slippage is an integer number of basis points.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -171,7 +170,6 @@ class Swap:
 class Fill:
     amount_in: int
     amount_out: int
-    landed_at: datetime
 
 
 class SwapStatus(StrEnum):

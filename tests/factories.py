@@ -219,7 +219,7 @@ def a_route(request: SwapRequest) -> Route:
 
 
 def landed(amount_out: int = 213_900_000) -> SwapState:
-    fill = Fill(amount_in=1_500_000_000, amount_out=amount_out, landed_at=database.now())
+    fill = Fill(amount_in=1_500_000_000, amount_out=amount_out)
     return SwapState(status=SwapStatus.LANDED, fill=fill)
 
 

@@ -164,14 +164,14 @@ class SimulatedChain:
 
 
 def _state_of(row: Sequence[Any]) -> SwapState:
-    status, amount_in, amount_out, settles_at, error_code, error = row
+    status, amount_in, amount_out, error_code, error = row
     match status:
         case None:
             return SwapState(status=SwapStatus.UNKNOWN)
         case "pending":
             return SwapState(status=SwapStatus.PENDING)
         case "landed":
-            fill = Fill(amount_in=int(amount_in), amount_out=int(amount_out), landed_at=settles_at)
+            fill = Fill(amount_in=int(amount_in), amount_out=int(amount_out))
             return SwapState(status=SwapStatus.LANDED, fill=fill)
         case _:
             return SwapState(status=SwapStatus(status), error_code=error_code, error=error)

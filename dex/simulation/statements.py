@@ -43,15 +43,14 @@ WITH {_CLOCK}, sent AS MATERIALIZED (
            CASE WHEN at_once AND outcome = 'landed' THEN lands_at END
     FROM fate ORDER BY signature
     ON CONFLICT (signature) DO NOTHING
-    RETURNING signature, status, amount_in, amount_out, settles_at, error_code, error
+    RETURNING signature, status, amount_in, amount_out, error_code, error
 )
 SELECT signature, CASE
     WHEN signature IN (SELECT signature FROM fate) OR signature IN (
         SELECT signature FROM chain.transaction
         WHERE signature = ANY (ARRAY(SELECT signature FROM sent)))
     THEN '' WHEN before <= now THEN 'DEADLINE_EXCEEDED' ELSE 'TX_EXPIRED' END,
-    recorded.status, recorded.amount_in, recorded.amount_out, settles_at,
-    recorded.error_code, recorded.error
+    recorded.status, recorded.amount_in, recorded.amount_out, recorded.error_code, recorded.error
 FROM block, sent LEFT JOIN recorded USING (signature)
 """
 
@@ -68,7 +67,7 @@ WITH {_CLOCK}, settled AS (
 )
 SELECT height,
        CASE WHEN status = 'pending' AND settles_at <= now THEN outcome ELSE status END,
-       amount_in, outcome_amount_out, settles_at, error_code, error
+       amount_in, outcome_amount_out, error_code, error
 FROM block, unnest(%(signatures)s::text[]) WITH ORDINALITY AS asked (signature, n)
 LEFT JOIN (
     SELECT * FROM chain.transaction WHERE signature = ANY(%(signatures)s::text[])

@@ -60,9 +60,7 @@ class Elsewhere(Venue):
         if before is not None and before <= datetime.now(UTC):
             raise VenueUnavailable("DEADLINE_EXCEEDED", "not sent: the deadline had passed")
         assert VersionedTransaction.from_bytes(swap.transaction).verify_with_results() == [True]
-        self.landed[swap.signature] = Fill(
-            amount_in=10**9, amount_out=999_000, landed_at=datetime.now(UTC)
-        )
+        self.landed[swap.signature] = Fill(amount_in=10**9, amount_out=999_000)
         return SwapState(status=SwapStatus.PENDING)
 
     async def status(self, swap: Swap) -> SwapState:

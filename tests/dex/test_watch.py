@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import pytest
 
@@ -199,7 +198,7 @@ async def told(watch: Watch) -> object:
 
 
 async def test_a_fill_is_passed_on(chain: Chain, watcher: Watcher) -> None:
-    fill = Fill(amount_in=1, amount_out=2, landed_at=datetime.now(UTC))
+    fill = Fill(amount_in=1, amount_out=2)
     chain.states["a"] = SwapState(status=SwapStatus.LANDED, fill=fill)
 
     with watcher.watch(a_swap("a")) as watch:
