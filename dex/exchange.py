@@ -114,10 +114,6 @@ class Exchange:
         """
         return await self._venue_of(swap).send(swap, before=before)
 
-    async def status(self, swap: Swap) -> SwapState:
-        """Raises VenueUnavailable."""
-        return await self._venue_of(swap).status(swap)
-
     def watch(self, swap: Swap) -> Watch:
         """Wait for what becomes of it; all that wait for a venue are one question."""
         return self._watchers[self._venue_of(swap).name].watch(swap)

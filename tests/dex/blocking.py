@@ -30,4 +30,4 @@ class Blocking:
         return loop.run(self._exchange._venue_of(swaps[0]).statuses(swaps))
 
     def status(self, swap: Swap) -> SwapState:
-        return loop.run(self._exchange.status(swap))
+        return loop.run(self._exchange._venue_of(swap).status(swap))
