@@ -272,13 +272,12 @@ CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONSUMER = "orderengine.consumer:WorkerConsumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = True
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
-CELERY_BROKER_POOL_LIMIT = 10
+ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0.05, "interval_max": 0.1}
 # A stalled Redis would otherwise hold a publisher for ever.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 120,
@@ -287,17 +286,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 0.5,
     "socket_timeout": 1,
     "health_check_interval": 3,  # a connection that was lost without a word brings no hints
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.05,
-    "interval_max": 0.1,
+    **ONCE_MORE,
 }
-CELERY_TASK_PUBLISH_RETRY_POLICY = {
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.05,
-    "interval_max": 0.1,
-}
+CELERY_TASK_PUBLISH_RETRY_POLICY = ONCE_MORE
 
 # Web --------------------------------------------------------------------------------------------
 
@@ -327,7 +318,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-APPEND_SLASH = True
 ROOT_URLCONF = "orderengine.urls"
 ASGI_APPLICATION = "orderengine.asgi.application"
 TEMPLATES = [
@@ -387,10 +377,8 @@ SPECTACULAR_SETTINGS = {
 SESSION_ENGINE = "orders.sessions"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
-LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
-USE_TZ = True
 
 if not DEVELOPMENT:
     # A proxy ends TLS in front of Daphne and sets this header; it redirects HTTP itself (W008).
