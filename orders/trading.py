@@ -7,7 +7,7 @@ its deadline. The functions that place and claim hold to it (orders/sql).
 import structlog
 
 from orders import database
-from orders.lifecycle import ROOM_CHANNEL
+from orders.lifecycle import RING_ROOM
 from orders.models import Halt
 from orders.parsing import printable
 
@@ -15,26 +15,24 @@ log = structlog.get_logger(__name__)
 
 LONGEST_REASON, LONGEST_NAME = 200, 150
 
+COLUMNS = "id, halted_at, halted_by, reason, resumed_at, resumed_by"
 # The lock is taken before the time: whatever was stored or started, was so before it.
-HALT = """
+HALT = f"""
 WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtext('orders_halt')))
 INSERT INTO orders_halt (halted_at, halted_by, reason)
 SELECT clock_timestamp(), %(by)s, %(reason)s FROM alone
 ON CONFLICT DO NOTHING
-RETURNING id, halted_at, halted_by, reason, resumed_at, resumed_by
+RETURNING {COLUMNS}
 """
 RESUME = f"""
 WITH h AS (
     UPDATE orders_halt SET resumed_at = clock_timestamp(), resumed_by = %(by)s
     WHERE resumed_at IS NULL
-    RETURNING id, halted_at, halted_by, reason, resumed_at, resumed_by
+    RETURNING {COLUMNS}
 )
-SELECT h.*, pg_notify('{ROOM_CHANNEL}', '') AS notified FROM h
+SELECT h.*, {RING_ROOM} AS rung FROM h
 """
-CURRENT = """
-SELECT id, halted_at, halted_by, reason, resumed_at, resumed_by
-FROM orders_halt WHERE resumed_at IS NULL
-"""
+CURRENT = f"SELECT {COLUMNS} FROM orders_halt WHERE resumed_at IS NULL"
 
 
 def halt(by: str, reason: str = "") -> Halt | None:
@@ -57,7 +55,7 @@ def resume(by: str) -> Halt | None:
     if found is None:
         return None
     log.warning("trading.resumed", by=by)
-    del found["notified"]
+    del found["rung"]
     return Halt(**found)
 
 
