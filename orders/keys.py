@@ -159,9 +159,12 @@ def check_key(prefix: str, digest: str) -> Caller:
 def check_still_good(caller: Caller) -> None:
     """Of a user. Raises Problem once the key is revoked, the session has ended, or the user may not
     sign in any more."""
-    values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
-    by_session = bool(caller.session_key)
-    if not (has_its_session(caller) if by_session else database.row(STILL_GOOD, values)):
+    if caller.session_key:
+        good = has_its_session(caller)
+    else:
+        values = {"owner_id": caller.owner_id, "key_id": caller.key_id}
+        good = database.row(STILL_GOOD, values) is not None
+    if not good:
         raise not_authenticated("The sign-in of this socket is no longer good.")
 
 

@@ -17,11 +17,12 @@ from orders.models import Order, Status, new_suffixes
 from orders.once import once_per_loop
 from orders.threads import in_thread, in_turn
 
-PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"  # sql/place.sql
 log = structlog.get_logger(__name__)
 
+# Both functions are in sql/place.sql.
+PLACE = "SELECT * FROM orders_place(%(owner_id)s, %(wanted)s)"
+PLACE_EACH = "SELECT * FROM orders_place_each(%(wanted)s)"
 SUFFIX = len("ord_0123456789012_")  # where it begins in an order id
-PLACE_EACH = "SELECT * FROM orders_place_each(%(wanted)s)"  # sql/place.sql
 
 
 class OrderRequest(NamedTuple):

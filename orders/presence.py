@@ -57,10 +57,7 @@ def client() -> redis.Redis:
 
 def report() -> None:
     """Tell the other web processes; call every few seconds. Best effort."""
-    try:
-        client().set(KEY + _process, len(_open), ex=EXPIRE_SECONDS)
-    except redis.RedisError as error:
-        log.debug("presence.unreported", error=str(error))
+    _tell(KEY, len(_open))
 
 
 def connections() -> int:
@@ -76,8 +73,12 @@ def connections() -> int:
 
 def report_worker() -> None:
     """Tell the web processes that this worker lives; call every few seconds. Best effort."""
+    _tell(WORKER_KEY, 1)
+
+
+def _tell(key: str, number: int) -> None:
     try:
-        client().set(WORKER_KEY + _process, 1, ex=EXPIRE_SECONDS)
+        client().set(key + _process, number, ex=EXPIRE_SECONDS)
     except redis.RedisError as error:
         log.debug("presence.unreported", error=str(error))
 
