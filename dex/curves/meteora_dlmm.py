@@ -9,10 +9,8 @@ from typing import Any, TypedDict
 
 from dex.curves.dlmm_bins import NOTHING
 from dex.curves.dlmm_pool import Pool
-from dex.curves.dlmm_prices import bin_at, price_of
+from dex.curves.dlmm_prices import price_of
 from dex.curves.integers import require_amount
-
-__all__ = ["ExactIn", "ExactOut", "Pool", "Price", "bin_at", "exact_in", "exact_out", "price"]
 
 
 class Price(TypedDict):

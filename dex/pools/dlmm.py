@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from dex.curves import meteora_dlmm
+from dex.curves import dlmm_prices, meteora_dlmm
 from dex.pools.base import PARTS, ConstantProduct, CurveSwap, Depth
 
 BIN_STEP = 20  # basis points
@@ -92,7 +92,7 @@ def pool(depth: Depth) -> DlmmPool:
     in_a_bin = depth.reserve_out * BIN_STEP // 20_000
     near = (in_a_bin * CONCENTRATION,) * NEAR
     return DlmmPool(
-        active_id=meteora_dlmm.bin_at(BIN_STEP, (reserve_y << 64) // reserve_x),
+        active_id=dlmm_prices.bin_at(BIN_STEP, (reserve_y << 64) // reserve_x),
         amounts=(in_a_bin * CONCENTRATION // 2, *near, *(in_a_bin,) * (BINS - NEAR)),
         swap_for_y=depth.a_to_b,
     )
@@ -100,9 +100,9 @@ def pool(depth: Depth) -> DlmmPool:
 
 def _whole_bins(ratio: int) -> int:
     """Bins between 1 and `ratio` over PARTS, rounded towards 1."""
-    below = meteora_dlmm.bin_at(BIN_STEP, (ratio << 64) // PARTS)
+    below = dlmm_prices.bin_at(BIN_STEP, (ratio << 64) // PARTS)
     return below if ratio >= PARTS else below + 1
 
 
 def _price(bin_id: int) -> int:
-    return meteora_dlmm.price(bin_step=BIN_STEP, id=bin_id)["price_x64"]
+    return dlmm_prices.price_of(BIN_STEP, bin_id)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from dex.curves import meteora_dlmm
 from dex.curves.dlmm_bins import Bin, Fill
+from dex.curves.dlmm_pool import Pool
+from dex.curves.dlmm_prices import bin_at
 from dex.curves.integers import U64_MAX
-from dex.curves.meteora_dlmm import Pool, bin_at, exact_in, exact_out, price
+from dex.curves.meteora_dlmm import exact_in, exact_out, price
 
 VECTORS = Path(__file__).with_name("vectors")
 CALLS: dict[str, Callable[..., Mapping[str, object]]] = {
