@@ -1,4 +1,4 @@
-"""An order belongs to who placed it; for everybody else it does not exist."""
+"""An order belongs to who placed it. That it does not exist for others: test_isolation.py."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -34,42 +34,11 @@ def test_the_owner_reads_lists_and_cancels_it(client: Client, alice: User) -> No
     assert cancelled.json()["status"] == "cancelled"
 
 
-@pytest.mark.parametrize("somebody", ["another user", "nobody"])
-def test_for_everybody_else_it_does_not_exist(
-    client: Client, alice: User, bob: User, somebody: str
-) -> None:
-    order_id = placed(client, **as_user(alice))
-    headers = as_user(bob if somebody == "another user" else None)
-    path = f"/api/orders/{order_id}"
-
-    answers = [
-        client.get(path, headers=headers),
-        client.get(f"{path}/events", headers=headers),
-        client.post(f"{path}/cancel", headers=headers),
-    ]
-
-    for answer in answers:
-        problem(answer, 404, "NOT_FOUND")
-    assert client.get("/api/orders", headers=headers).json()["results"] == []
-    order = client.get(path, headers=as_user(alice)).json()
-    assert (order["status"], order["seq"]) == ("pending", 1)
-
-
 def test_an_order_of_nobody_is_not_a_user_s(client: Client, alice: User) -> None:
     order_id = placed(client)
 
     problem(client.get(f"/api/orders/{order_id}", headers=as_user(alice)), 404)
     assert client.get("/api/orders", headers=as_user(alice)).json()["results"] == []
-
-
-def test_a_filter_does_not_reach_another_owner_s_orders(
-    client: Client, alice: User, bob: User
-) -> None:
-    placed(client, order_body(clientOrderId="hers"), **as_user(alice))
-
-    query = "/api/orders?clientOrderId=hers"
-    assert len(client.get(query, headers=as_user(alice)).json()["results"]) == 1
-    assert client.get(query, headers=as_user(bob)).json()["results"] == []
 
 
 @pytest.mark.usefixtures("auth_required")
