@@ -7,11 +7,11 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
-from orders import keys, limits, threads, tickets
-from orders.hub import in_thread
+from orders import keys, limits, tickets
 from orders.keys import Caller
 from orders.problems import Problem, not_authenticated
 from orders.serializers import SocketQuerySerializer, each_once
+from orders.threads import in_socket_thread, in_thread
 
 
 async def authenticate(scope: Mapping[str, Any]) -> Caller:
@@ -20,15 +20,15 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
     origin = headers.get("origin")
     check_origin(origin)
     if (authorization := headers.get("authorization")) is not None:
-        signed_in: Caller = await in_thread(limits.caller_of, authorization, address(scope))
+        signed_in: Caller = await in_socket_thread(limits.caller_of, authorization, address(scope))
         return signed_in
     if (ticket := query_of(scope).get("ticket")) is not None:
-        admitted: Caller = await in_thread(tickets.redeem, ticket)
+        admitted: Caller = await in_socket_thread(tickets.redeem, ticket)
         return required(admitted)
     session = scope.get("session")
     if session and session.session_key and is_ours(origin, headers.get("host", "")):
         # Not in the few threads in which open sockets read: PostgreSQL may say nothing for long.
-        user_id = await threads.in_thread(keys.user_of, session)
+        user_id = await in_thread(keys.user_of, session)
         if user_id is not None:
             return Caller(user_id, session_key=session.session_key or "")
     return required(Caller(None))

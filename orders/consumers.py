@@ -16,12 +16,13 @@ from django.conf import settings
 from orders import connecting, intake, keys, limits, lookups, presence, queries
 from orders.bells import MOST_BEHIND, Bell, Inbox, of_one_order
 from orders.events import Event, iso, order_group, owner_group
-from orders.hub import hub, in_thread
+from orders.hub import hub
 from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL, Order
 from orders.parsing import loads
 from orders.problems import DATABASE_AWAY, Problem, problem_of
 from orders.serializers import FRAMES, reference
+from orders.threads import in_socket_thread
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +183,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def check_caller(self) -> None:
         """Raises Problem once the key this socket was opened with is revoked."""
         if self.owner_id is not None and self.now() >= self.trusted_until:
-            await in_thread(keys.check_still_good, self.caller)
+            await in_socket_thread(keys.check_still_good, self.caller)
             self.trusted_until = self.now() + TRUST_SECONDS
 
     def take_place(self) -> None:
@@ -198,7 +199,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def spend(self) -> None:
         """Raises Problem where the caller has asked too often."""
         if settings.API_RATE_LIMIT is not None:
-            await in_thread(limits.spend, self.bucket)
+            await in_socket_thread(limits.spend, self.bucket)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -261,7 +262,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def on_order_cancel(self, frame: dict[str, Any]) -> None:
         await self.spend()
         order = await self.own_order(frame["orderId"])
-        await in_thread(intake.withdraw, order)
+        await in_socket_thread(intake.withdraw, order)
         status = {"orderId": order.id, "status": order.status}
         await self.say(
             type="ack", action="order.cancel", requestId=frame.get("requestId"), **status
@@ -369,12 +370,14 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 self.remember(bell.order_id, bell.seq)
         elif bell.frame is None:
             after = max(last, bell.seq - 1)
-            for event in await in_thread(queries.events_after, bell.order_id, self.owner_id, after):
+            for event in await in_socket_thread(
+                queries.events_after, bell.order_id, self.owner_id, after
+            ):
                 await self.send(text_data=json.dumps(event.frame(replayed=False)))
                 self.remember(bell.order_id, event.seq)
 
     async def read_rows(self, order_id: str, following: Following, *, replayed: bool) -> None:
-        events: list[Event] = await in_thread(
+        events: list[Event] = await in_socket_thread(
             queries.events_after, order_id, self.owner_id, following.last
         )
         for event in events:

@@ -9,13 +9,11 @@ it reads what no bell has brought itself, once for all sockets.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -23,6 +21,7 @@ from orders import presence, queries
 from orders.bells import Bell, Inbox, InOrder, Key, heard, of_one_order
 from orders.events import ORDER_GROUP, channel_layer, owner_group, owner_of
 from orders.once import once_per_loop
+from orders.threads import in_socket_thread
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +37,7 @@ READ_TOGETHER = 200
 OVERLAP_SECONDS = 4.0
 LONGEST_SECONDS = 60.0
 
-T = TypeVar("T")
-
-# Channels runs all database calls of all sockets in one thread: one slow query would freeze them.
-_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="socket-reads")
 _tasks: set[asyncio.Task[None]] = set()
-
-
-async def in_thread(call: Callable[..., T], *args: Any) -> T:
-    """Run a blocking call in the threads that sockets share."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, partial(call, *args))
 
 
 def start(loop: Coroutine[Any, Any, None]) -> None:
@@ -162,11 +152,11 @@ class Hub:
                     log.warning("hub.poll_failed", step=step.__name__, error=repr(error))
 
     async def _report(self) -> None:
-        await in_thread(presence.report)  # to Redis, which may be away
+        await in_socket_thread(presence.report)  # to Redis, which may be away
 
     async def _ring_newest(self) -> None:
         watched = [n.removeprefix(ORDER_GROUP) for n in self._groups if of_one_order(n)]
-        seqs = await in_thread(queries.newest_seqs, watched) if watched else {}
+        seqs = await in_socket_thread(queries.newest_seqs, watched) if watched else {}
         behind = [
             Bell(name, order_id, seq)
             for order_id, seq in seqs.items()
@@ -182,9 +172,9 @@ class Hub:
         owners = {owner_of(name) for name in self._groups if not of_one_order(name)}
         began = self._now()
         if owners:
-            began = await in_thread(queries.oldest_writing, LONGEST_SECONDS)
+            began = await in_socket_thread(queries.oldest_writing, LONGEST_SECONDS)
             first = min(self._since(owner_group(owner)) for owner in owners)
-            moved = await in_thread(queries.moved, owners, first)
+            moved = await in_socket_thread(queries.moved, owners, first)
             keys = {(owner_group(owner_id), order_id): seq for owner_id, order_id, seq in moved}
             behind = [key for key, seq in keys.items() if self._in_order.newest(key) < seq]
             await self._read({key: self._since(key[0]) for key in behind})
@@ -222,7 +212,7 @@ class Hub:
         keys = iter(since)
         while some := list(islice(keys, READ_TOGETHER)):
             wanted = {key[1]: (self._in_order.newest(key), since[key]) for key in some}
-            for number, event in enumerate(await in_thread(queries.events_since, wanted)):
+            for number, event in enumerate(await in_socket_thread(queries.events_since, wanted)):
                 if number % RUNG_TOGETHER == 0:  # for sockets to send what they have
                     await asyncio.sleep(0)
                 self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
