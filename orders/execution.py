@@ -20,7 +20,7 @@ from django.conf import settings
 from dex.errors import OrderRejected, SlippageExceeded, VenueUnavailable
 from dex.exchange import Exchange, open_exchange
 from dex.tokens import BY_SYMBOL
-from dex.types import Route, Swap, SwapRequest, SwapState, SwapStatus
+from dex.types import Fill, Route, Swap, SwapRequest, SwapState, SwapStatus
 from orders import claims, database, loop, render, requestid
 from orders.executors import EXECUTORS
 from orders.lifecycle import ClaimLost, Move, Step, advance_with_others, failure, move_of
@@ -154,7 +154,7 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
             state = await send(order, swap, exchange)
         if not state.is_final:
             state = await await_landing(order, swap, exchange)
-        return confirmed(order, state)
+        return decided(order, state)
     except ClaimLost as lost:
         log.info("claim.lost", reason=str(lost))
         return None
@@ -254,26 +254,25 @@ def unsent(order: Order, error: Exception) -> Move:
     return failed(order, FailureCode.INTERNAL, "a fault of the engine; its log has the details")
 
 
-def died(order: Order, state: SwapState) -> Move:
-    """A new attempt may be made, where the reason was a passing one."""
+def decided(order: Order, state: SwapState) -> Move:
+    """What the chain's decision makes of a submitted order: its end, or its next attempt."""
+    if state.status is SwapStatus.LANDED:
+        return confirmed(order, state.fill)
     ends = retried if state.error_code in RETRYABLE_CODES else failed
     return ends(order, state.error_code, state.error)
 
 
-def confirmed(order: Order, state: SwapState) -> Move:
-    """The end of a submitted order; not confirmed where nothing has landed, nor ever will."""
-    if state.status is not SwapStatus.LANDED:
-        return died(order, state)
-    if state.fill is None:
+def confirmed(order: Order, fill: Fill | None) -> Move:
+    if fill is None:
         raise AssertionError(f"{order.tx_hash} landed without a fill")
-    filled = state.fill.amount_out
-    if filled < (order.min_amount_out or 0) or state.fill.amount_in != order.amount_in:
+    filled = fill.amount_out
+    if filled < (order.min_amount_out or 0) or fill.amount_in != order.amount_in:
         # The chain has decided: it is confirmed. A venue's fault, and somebody has to look at it.
         log.error(
             "fill.not_as_signed",
             order_id=order.id,
             tx_hash=order.tx_hash,
-            amount_in=state.fill.amount_in,
+            amount_in=fill.amount_in,
             amount_out=filled,
             min_amount_out=order.min_amount_out,
         )

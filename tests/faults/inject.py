@@ -200,8 +200,8 @@ def wrap_worker() -> None:
         reach("sent", order.client_order_id)
         return state
 
-    @around(execution, "confirmed")
-    def confirmed(original: Any, order: Any, state: Any) -> Any:
+    @around(execution, "decided")
+    def decided(original: Any, order: Any, state: Any) -> Any:
         if state.fill:
             reach("landed", order.client_order_id)
         return original(order, state)
