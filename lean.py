@@ -19,7 +19,7 @@ from types import ModuleType
 
 from django.core.exceptions import ImproperlyConfigured
 
-# As if they were not installed: who would load one bears that.
+# Treated as not installed: whatever would import one of them goes on without it.
 NOWHERE = ("OpenSSL", "cbor2", "cryptography", "greenlet", "jinja2", "pygments", "requests", "rich")
 NOT_IN_BACKGROUND = ("flower", "twisted")
 

@@ -25,10 +25,11 @@ class Waiting(Generic[T, R]):
 class Grouped(Generic[T, R]):
     """A call for one item, around a call for several.
 
-    One call is made at a time; there is no timer. Whoever stops waiting is left out,
-    if the call has not begun, and leaves the others as they are. The call answers each item in
-    order, an exception among its answers is raised to that one; what it raises itself to all, and
-    where that is of `away` to those as well that have waited for their own call too long.
+    One call is made at a time; there is no timer. Whoever stops waiting before the call has begun
+    is left out, and the others are not disturbed. The call answers each item, in order; an
+    exception among the answers is raised to its item alone. What the call itself raises is raised
+    to all of its group; where it is one of `away`, also to whoever waits for the next call and has
+    done so for PATIENCE_SECONDS.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from redis.asyncio.connection import Connection, parse_url
 
 
 class FindsOut:
-    """In front of a connection of redis-py."""
+    """Before a class of redis-py's connections: raises ConnectionError where one was lost."""
 
     _reader: asyncio.StreamReader | None
     disconnect: Any

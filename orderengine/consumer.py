@@ -12,7 +12,7 @@ RECONNECT_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max"
 
 
 class Bucket(TokenBucket):
-    """Tokens that threads may take, which kombu's may not."""
+    """A bucket whose tokens several threads may take: kombu's has no lock."""
 
     def __init__(self, fill_rate: float, capacity: int) -> None:
         super().__init__(fill_rate, capacity)

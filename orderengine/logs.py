@@ -17,7 +17,7 @@ import structlog
 
 
 def leave_out_no_request(_: object, __: str, line: MutableMapping[str, Any]) -> Any:
-    """A line that says it is of no request is not of the one that runs at present."""
+    """An empty `request_id` says: of no request, whichever is bound at present."""
     if line.get("request_id") == "":
         del line["request_id"]
     return line

@@ -20,8 +20,8 @@ Key = tuple[str, str]  # group, order id
 
 
 class Bell(NamedTuple):
-    """Something happened to an order. Without a `frame`, `seq` is all that is known: of one that is
-    followed by itself the newest, through an owner's group the first that was not kept."""
+    """Something happened to an order. Without a `frame`, `seq` is all that is known of it: in the
+    order's own group its newest seq, in its owner's the first that an inbox had no room for."""
 
     group: str
     order_id: str

@@ -27,10 +27,11 @@ log = structlog.get_logger(__name__)
 
 # Hinted at once where no limit says less.
 MOST_HINTS = 200
-# PostgreSQL has answered, and made nothing of the statement.
+# PostgreSQL has answered that it did not carry out the statement.
 ANSWERED = (
     *lifecycle.REFUSED,
-    *(psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable),
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
 )
 NOTHING: Row = {}  # what is found of no move

@@ -96,7 +96,7 @@ def owner_of(group: str) -> int | None:
 
 
 def groups_of(event: Event) -> list[str]:
-    """Who follows an order knew its id, so the first event was stored: it is read, not rung for."""
+    """The first event rings for its owner alone: who follows an order by its id reads that one."""
     owners = owner_group(event.owner_id)
     return [owners] if event.seq == 1 else [order_group(event.order_id), owners]
 

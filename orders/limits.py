@@ -98,7 +98,7 @@ def caller_of(authorization: str, address: str | None) -> Caller:
 
 
 def spend(bucket: str, allowance: tuple[int, int] | None = None) -> dict[str, str]:
-    """Take a request, a batch is one, out of a bucket; what the answer says about it, as headers.
+    """Take one request (a batch is one) out of a bucket; the headers that say what is left.
 
     `allowance` is (requests, seconds), API_RATE_LIMIT if not given. Raises Problem when there is
     none left.

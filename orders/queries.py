@@ -134,8 +134,8 @@ def moved(owner_ids: Iterable[int | None], moment: float) -> list[tuple[int | No
 
 
 def oldest_writing(most: float) -> float:
-    """When the oldest transaction that is not at its end began, of time.monotonic(), or now; of one
-    that waits for nobody but its client, no more than `most` seconds ago."""
+    """The moment of time.monotonic() at which the oldest open transaction that writes began; now,
+    where there is none. One that waits for its client alone began `most` seconds ago at most."""
     asked = time.monotonic()
     return asked - float(database.rows(WRITING, {"most": most})[0]["seconds"])
 

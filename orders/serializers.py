@@ -119,7 +119,7 @@ class Strict(serializers.Serializer[Any]):
     """Refuses fields it does not know."""
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        """DRF's. Where all is well the same is done first without what only errors need."""
+        """DRF's, after a shorter way that answers the same and serves where nothing is wrong."""
         try:
             return self.sound(data)
         except (serializers.ValidationError, serializers.SkipField):

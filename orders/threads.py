@@ -9,8 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Started as they are needed. While a server is silent each is held by one call for up to 2.5 s, and
-# the others are to hear of it no later than that.
+# Started as they are needed. A server that is silent holds each for up to 2.5 s: with so many,
+# whoever calls meanwhile has a thread too, and is told as soon.
 MOST = 1_000
 _threads = ThreadPoolExecutor(max_workers=MOST, thread_name_prefix="calls")
 # More batches wait for each other in PostgreSQL, at the same pages of its indexes.
