@@ -10,6 +10,7 @@ from pytest_django import Settings
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.views import APIView
 
+from orders import hub
 from orders.events import channel_layer
 from tests.api.asgi import ASGIClient
 from tests.api.http import PASSWORD
@@ -62,6 +63,20 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Socket]]]:
             await socket.disconnect()
     finally:
         await stop_everything()
+
+
+@pytest.fixture
+async def socket(connect: Callable[..., Awaitable[Socket]]) -> Socket:
+    """Of nobody, after its hello."""
+    opened = await connect()
+    await opened.hello()
+    return opened
+
+
+@pytest.fixture
+def soon_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost is looked for at once, so to say."""
+    monkeypatch.setattr(hub, "POLL_SECONDS", 0.1)
 
 
 async def stop_everything() -> None:

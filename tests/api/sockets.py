@@ -7,6 +7,8 @@ from typing import Any
 from channels.testing import WebsocketCommunicator
 
 from orderengine.asgi import application
+from orders import execution
+from tests import factories
 from tests.asyncapi import heard
 
 PATH = "/api/orders/execute"
@@ -78,6 +80,26 @@ class Socket:
     async def disconnect(self) -> None:
         if not self._wire.future.done():
             await self._wire.disconnect(timeout=PATIENCE)
+
+
+async def place(**changes: Any) -> str:
+    return await asyncio.to_thread(factories.place, **changes)
+
+
+async def execute(order_id: str) -> None:
+    await asyncio.to_thread(execution.execute_order, order_id)
+
+
+async def acknowledged(socket: Socket, action: str) -> dict[str, Any]:
+    """The next frame, which is an `ack`."""
+    frame = await socket.receive()
+    assert (frame["type"], frame["action"]) == ("ack", action), frame
+    return frame
+
+
+async def hear_all(socket: Socket) -> None:
+    await socket.send(type="subscribe", scope="all")
+    await acknowledged(socket, "subscribe")
 
 
 async def refusal(socket: Socket, status: int, code: str | None = None) -> dict[str, Any]:

@@ -18,20 +18,12 @@ from orders.consumers import OrderConsumer
 from orders.models import Order, Status
 from tests import factories
 from tests.api.http import order_body
-from tests.api.sockets import FINISHED, FRAME_MEMBERS, PATIENCE, Socket, seqs
+from tests.api.sockets import FINISHED, FRAME_MEMBERS, PATIENCE, Socket, execute, place, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 Connect = Callable[..., Awaitable[Socket]]
 DOORBELL_LOST_SECONDS = 2.5
-
-
-async def place(**changes: Any) -> str:
-    return await asyncio.to_thread(factories.place, **changes)
-
-
-async def execute(order_id: str) -> None:
-    await asyncio.to_thread(execution.execute_order, order_id)
 
 
 async def executed() -> str:

@@ -16,18 +16,13 @@ from orders import database, execution, presence, queries
 from orders.bells import Inbox
 from orders.events import order_group
 from orders.hub import Hub, hub
-from tests import factories
 from tests.api.http import bearer, order_body
-from tests.api.sockets import PATIENCE, Socket, refusal, seqs
+from tests.api.sockets import PATIENCE, Socket, place, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 Connect = Callable[..., Awaitable[Socket]]
 UNKNOWN = "ord_1700000000000_abcdefghij"
-
-
-async def place(**changes: Any) -> str:
-    return await asyncio.to_thread(factories.place, **changes)
 
 
 async def refused_frame(socket: Socket, status: int, code: int) -> dict[str, Any]:
