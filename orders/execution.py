@@ -7,7 +7,7 @@ several ask of PostgreSQL at the same moment is asked together, what is rare wai
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event, Timer
@@ -65,15 +65,7 @@ class HandedOver(Exception):
     """This worker is about to end: another one goes on with the order."""
 
 
-Sleep = Callable[[float], Awaitable[None]]
-
-
-def execute_order(
-    order_id: str,
-    *,
-    may_go_on: Callable[[], bool] = lambda: False,
-    sleep: Sleep = asyncio.sleep,
-) -> None:
+def execute_order(order_id: str, *, may_go_on: Callable[[], bool] = lambda: False) -> None:
     """Run the next attempt of this order, or of the first that may run where this one may not.
 
     Then, as long as `may_go_on` says so, of whatever may run. Each order is claimed when the one
@@ -81,21 +73,19 @@ def execute_order(
     pending again for another attempt. The calling thread waits; the work is done on the loop.
     """
     if not leaving.is_set():  # else the dispatcher finds the order for another worker
-        loop.run(run_in_turn(order_id, may_go_on, sleep))
+        loop.run(run_in_turn(order_id, may_go_on))
 
 
-async def run_in_turn(hinted: str, may_go_on: Callable[[], bool], sleep: Sleep) -> None:
+async def run_in_turn(hinted: str, may_go_on: Callable[[], bool]) -> None:
     try:
         order = await claims.claim(hinted)
         while order is not None:
-            order = await run(order, hinted, may_go_on, sleep)
+            order = await run(order, hinted, may_go_on)
     except BROKEN as reason:
         log.warning("claim.failed", order_id=hinted, reason=str(reason).strip())
 
 
-async def run(
-    order: Order, hinted: str, may_go_on: Callable[[], bool], sleep: Sleep
-) -> Order | None:
+async def run(order: Order, hinted: str, may_go_on: Callable[[], bool]) -> Order | None:
     """One attempt of a claimed order; answers the next one, claimed, where the task goes on.
 
     Raises RetryLater of the hinted order. Any other's own hint, or the dispatcher, brings it back.
@@ -110,17 +100,17 @@ async def run(
             following = await claims.end(order, move, go_on=go_on)
         except (HandedOver, *BROKEN) as reason:
             log.warning("execution.broken_off", order_id=order.id, reason=str(reason).strip())
-            await hand_over(order, sleep)
+            await hand_over(order)
             return None
     if again and order.status == Status.PENDING:  # as it was stored
         raise RetryLater(f"attempt {order.attempt} of {settings.ORDER_MAX_ATTEMPTS} is due later")
     return following
 
 
-async def hand_over(order: Order, sleep: Sleep) -> None:
+async def hand_over(order: Order) -> None:
     """Give the order up, wherever it stands; if that fails as well, its lease runs out."""
     for pause in RELEASE_PAUSES:
-        await sleep(pause)
+        await asyncio.sleep(pause)
         with suppress(*BROKEN):
             await in_thread(claims.release, order)
             return

@@ -45,10 +45,6 @@ def claim(order_id: str) -> Order | None:
     return loop.run(claims.claim(order_id))
 
 
-async def no_sleep(seconds: float) -> None:
-    pass
-
-
 def load(order_id: str) -> Order:
     return Order.objects.get(id=order_id)
 

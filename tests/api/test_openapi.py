@@ -83,7 +83,7 @@ def conforms(response: HttpResponse, method: str, path: str) -> Any:
 
 def run(order_id: str, exchange: factories.StubExchange, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(execution, "exchange", lambda: exchange)
-    execution.execute_order(order_id, sleep=factories.no_sleep)
+    execution.execute_order(order_id)
 
 
 # The document ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dex.postgres import BoundedConnection, Session
 from orders import claims, database, execution, health, intake, lifecycle, placement
 from tests.api.asgi import ASGIClient
 from tests.api.http import execute, placed, problem, stored_orders
-from tests.factories import StubExchange, landed, load, no_sleep
+from tests.factories import StubExchange, landed, load
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -79,10 +79,10 @@ def test_an_order_in_execution_is_left_to_whoever_can_write(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_session", lambda: standby)
-        execution.execute_order(order_id, sleep=no_sleep)
+        execution.execute_order(order_id)
     assert load(order_id).completed_at is None
 
-    execution.execute_order(order_id, sleep=no_sleep)
+    execution.execute_order(order_id)
     assert load(order_id).status == "confirmed"
 
 

@@ -24,7 +24,6 @@ from tests.factories import (
     landed,
     load,
     make_due,
-    no_sleep,
     order_in,
     pending,
     place,
@@ -42,7 +41,7 @@ def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def execute(order_id: str, exchange: StubExchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "exchange", lambda: exchange)
-    execution.execute_order(order_id, may_go_on=lambda: True, sleep=no_sleep)
+    execution.execute_order(order_id, may_go_on=lambda: True)
 
 
 @contextmanager
@@ -600,7 +599,6 @@ def test_after_a_failure_of_the_database_the_order_is_handed_over(
     monkeypatch: pytest.MonkeyPatch, error: psycopg.Error
 ) -> None:
     order_id = place()
-    pauses: list[float] = []
     releases = iter([psycopg.OperationalError("still away"), None])
     release = claims.release
 
@@ -615,13 +613,10 @@ def test_after_a_failure_of_the_database_the_order_is_handed_over(
     monkeypatch.setattr(claims, "release", release_later)
     monkeypatch.setattr(execution, "advance_with_others", away)
     monkeypatch.setattr(execution, "exchange", StubExchange)
+    monkeypatch.setattr(execution, "RELEASE_PAUSES", (0.0, 0.01))
 
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+    execution.execute_order(order_id)
 
-    execution.execute_order(order_id, sleep=sleep)
-
-    assert pauses == [0.0, 1.0]
     assert claim(order_id) is not None
 
 
