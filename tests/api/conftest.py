@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from orders import hub
 from orders.events import channel_layer
 from tests.api.asgi import ASGIClient
 from tests.api.http import PASSWORD
-from tests.api.sockets import PATH, Socket
+from tests.api.sockets import PATH, Connect, Socket
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def auth_required(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Callable[..., Awaitable[Socket]]]:
+async def connect() -> AsyncIterator[Connect]:
     """Opens sockets that are closed after the test: connect("?orderId=…", Origin="https://…")."""
     opened: list[Socket] = []
 
@@ -66,7 +66,7 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Socket]]]:
 
 
 @pytest.fixture
-async def socket(connect: Callable[..., Awaitable[Socket]]) -> Socket:
+async def socket(connect: Connect) -> Socket:
     """Of nobody, after its hello."""
     opened = await connect()
     await opened.hello()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.testing import WebsocketCommunicator
@@ -80,6 +81,9 @@ class Socket:
     async def disconnect(self) -> None:
         if not self._wire.future.done():
             await self._wire.disconnect(timeout=PATIENCE)
+
+
+Connect = Callable[..., Awaitable[Socket]]  # the fixture `connect`
 
 
 async def place(**changes: Any) -> str:

@@ -7,7 +7,7 @@ import ast
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,9 @@ from orders import consumers, events, serializers
 from orders.models import FailureCode, OrderType, Status
 from orders.problems import Problem
 from tests import factories
-from tests.api.sockets import Socket
+from tests.api.sockets import Connect
 from tests.asyncapi import DOCUMENT, HEARD, MESSAGES, SAID, SCHEMAS, check, resolved
 
-Connect = Callable[..., Awaitable[Socket]]
 EXAMPLE_ID = "ord_1732471110000_k3x9q2m7ab"
 CHANNEL = DOCUMENT["channels"]["orders"]
 EXAMPLES = [

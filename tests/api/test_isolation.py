@@ -1,7 +1,6 @@
 """Owner by path: an order is its owner's on every path, and for all others it is not there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,11 +11,10 @@ from django.test import Client
 from orders import database
 from tests import factories
 from tests.api.http import EXECUTE, bearer, execute, order_body, post, routes
-from tests.api.sockets import Socket
+from tests.api.sockets import Connect, Socket
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Connect = Callable[..., Awaitable[Socket]]
 Outcome = int | str
 HERS = "hers"  # the client order id
 

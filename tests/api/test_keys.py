@@ -5,7 +5,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from hashlib import sha256
 
 import psycopg
@@ -19,11 +19,10 @@ from django.test import Client
 from orders import consumers, database, keys
 from orders.models import ApiKey
 from tests.api.http import bearer, execute, order_body, placed, problem, stored_orders
-from tests.api.sockets import Socket, refusal
+from tests.api.sockets import Connect, refusal
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Connect = Callable[..., Awaitable[Socket]]
 UNKNOWN = f"oee_{'a' * 8}_{'b' * 43}"
 REFUSED = [
     "",

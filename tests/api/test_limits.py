@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,13 +21,12 @@ from orders.keys import Caller
 from orders.problems import Problem
 from tests.api.conftest import PASSWORD
 from tests.api.http import EXECUTE, bearer, execute, order_body, problem, stored_orders
-from tests.api.sockets import Socket, refusal
+from tests.api.sockets import Connect, refusal
 from tests.api.test_openapi import conforms
 
 pytestmark = pytest.mark.usefixtures("no_orders", "three_a_minute")
 
 CLIENT = limits.client
-Connect = Callable[..., Awaitable[Socket]]
 # Far more than a check costs on a busy machine, far less than a second.
 SLACK = 0.15
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -27,6 +27,7 @@ from orders.bells import INBOX_SIZE
 from tests import factories
 from tests.api.http import bearer, order_body
 from tests.api.sockets import (
+    Connect,
     Socket,
     acknowledged,
     execute,
@@ -38,7 +39,6 @@ from tests.api.sockets import (
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Connect = Callable[..., Awaitable[Socket]]
 UNKNOWN = "ord_1700000000000_abcdefghij"
 
 

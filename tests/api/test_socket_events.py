@@ -1,7 +1,6 @@
 """The WebSocket: every event of an order from seq 1, in order, whenever the socket opens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -18,11 +17,18 @@ from orders.consumers import OrderConsumer
 from orders.models import Order, Status
 from tests import factories
 from tests.api.http import order_body
-from tests.api.sockets import FINISHED, FRAME_MEMBERS, PATIENCE, Socket, execute, place, seqs
+from tests.api.sockets import (
+    FINISHED,
+    FRAME_MEMBERS,
+    PATIENCE,
+    Connect,
+    execute,
+    place,
+    seqs,
+)
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Connect = Callable[..., Awaitable[Socket]]
 DOORBELL_LOST_SECONDS = 2.5
 
 

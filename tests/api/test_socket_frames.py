@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -21,6 +21,7 @@ from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, order_body, pointers, stored_orders
 from tests.api.sockets import (
     FINISHED,
+    Connect,
     Socket,
     acknowledged,
     execute,
@@ -31,7 +32,6 @@ from tests.api.sockets import (
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Connect = Callable[..., Awaitable[Socket]]
 UNKNOWN = "ord_1700000000000_abcdefghij"
 
 

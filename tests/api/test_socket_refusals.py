@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -17,11 +16,10 @@ from orders.bells import Inbox
 from orders.events import order_group
 from orders.hub import Hub, hub
 from tests.api.http import bearer, order_body
-from tests.api.sockets import PATIENCE, Socket, place, refusal, seqs
+from tests.api.sockets import PATIENCE, Connect, Socket, place, refusal, seqs
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Connect = Callable[..., Awaitable[Socket]]
 UNKNOWN = "ord_1700000000000_abcdefghij"
 
 

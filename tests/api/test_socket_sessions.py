@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 from channels.db import database_sync_to_async
@@ -16,12 +16,11 @@ from orders import consumers, keys
 from orders.keys import Caller
 from orders.sessions import SessionStore
 from tests.api.http import post
-from tests.api.sockets import Socket, refusal
+from tests.api.sockets import Connect, refusal
 from tests.api.test_socket_refusals import refused_frame
 
 pytestmark = pytest.mark.usefixtures("no_orders", "auth_required")
 
-Connect = Callable[..., Awaitable[Socket]]
 HOST = "orders.example.com:8443"
 
 

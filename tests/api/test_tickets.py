@@ -1,7 +1,6 @@
 """Tickets: a browser gets one over REST and opens one socket with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -15,11 +14,9 @@ from orders import database, keys, tickets
 from orders.keys import Caller
 from tests import factories
 from tests.api.http import bearer, post, problem
-from tests.api.sockets import Socket, refusal
+from tests.api.sockets import Connect, refusal
 
 pytestmark = pytest.mark.usefixtures("no_orders", "auth_required")
-
-Connect = Callable[..., Awaitable[Socket]]
 
 
 def ticket_of(client: Client, user: User) -> dict[str, Any]:
