@@ -80,7 +80,7 @@ def within(value: N, minimum: N, maximum: N) -> N:
 
 
 def whole(text: str) -> int:
-    if not re.fullmatch(r"\s*[+-]?\d+\s*", text):
+    if not re.fullmatch(r"\s*[+-]?\d+\s*", text, re.ASCII):
         raise ValueError("not a whole number")
     return int(text)
 
@@ -197,7 +197,7 @@ def rate(name: str, default: str) -> str | None:
     if name in os.environ and not os.environ[name].strip():
         return None
     text = os.environ.get(name, default)
-    if not re.fullmatch(r"\d{1,9}(\.\d+)?(/[smh])?", text):
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?(/[smh])?", text, re.ASCII):
         expected = "a rate up to 999999999, such as 20/s or 100/m"
         raise ImproperlyConfigured(f"{name}={text!r}: expected {expected}")
     return text
@@ -210,7 +210,7 @@ def allowance(name: str, default: tuple[int, int] | None) -> tuple[int, int] | N
     def parse(text: str) -> tuple[int, int] | None:
         if text.strip().lower() == "none":
             return None
-        found = re.fullmatch(r"([1-9]\d{0,5})/([smh])", text.strip())
+        found = re.fullmatch(r"([1-9]\d{0,5})/([smh])", text.strip(), re.ASCII)
         if found is None:
             raise ValueError("a number up to 999999, then /s, /m or /h")
         return int(found[1]), seconds[found[2]]

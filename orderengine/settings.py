@@ -318,6 +318,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+CSRF_FAILURE_VIEW = "orders.problems.csrf_failure"
 ROOT_URLCONF = "orderengine.urls"
 ASGI_APPLICATION = "orderengine.asgi.application"
 TEMPLATES = [

@@ -469,7 +469,7 @@ class SchemaView(RefusesInJSON):
 class DocsView(RefusesInJSON, SpectacularSwaggerSplitView):
     """Swagger UI, from files of this server."""
 
-    metadata_class = None  # an answer to OPTIONS would need a template
+    http_method_names = ("get", "head")  # an answer to OPTIONS would need a template
 
     def handle_exception(self, exc: Exception) -> Any:
         """A browser whose user is not signed in goes there; any other client is refused."""

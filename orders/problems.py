@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost, PermissionDenied, TooManyFieldsSent
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import csrf
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -236,6 +237,13 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     detail = str(exception or "") or "Whoever is signed in may not do this."
     return response(Problem(status=403, code="FORBIDDEN", detail=detail))
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Of pages: whoever can show one gets Django's."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return csrf.csrf_failure(request, reason)
+    return response(Problem(status=403, code="FORBIDDEN", detail=f"CSRF Failed: {reason}"))
 
 
 @csrf_exempt

@@ -156,7 +156,7 @@ class Strict(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
-            known = ", ".join(self.fields)
+            known = ", ".join(self.fields) or "none"
             named = nsmallest(MOST_UNKNOWN, unknown)  # each is an error, and takes its time
             said = ErrorDetail(f"Unknown field; known are {known}.", code="unknown_field")
             wrong: dict[str, Any] = {name: [said] for name in named}

@@ -312,7 +312,7 @@ def test_a_cancel_says_nothing_else(client: Client, body: Any) -> None:
 
     said = post(client, f"/api/orders/{order_id}/cancel", body)
 
-    problem(said, 400, "VALIDATION")
+    assert "known are ." not in problem(said, 400, "VALIDATION")["detail"]
     assert get(client, f"/api/orders/{order_id}")["status"] == "pending"
     assert post(client, f"/api/orders/{order_id}/cancel", {}).status_code == 200
 

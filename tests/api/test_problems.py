@@ -64,6 +64,22 @@ def test_another_method_is_not_allowed(client: Client, method: str, path: str) -
     assert method.upper() not in response["Allow"].split(", ")
 
 
+def test_the_page_of_the_api_says_which_methods_it_takes(client: Client) -> None:
+    response = client.options("/api/docs")
+
+    problem(response, 405, "METHOD_NOT_ALLOWED")
+    assert response["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/admin/"])
+def test_a_page_refuses_what_another_site_sent_in_the_one_shape(path: str) -> None:
+    client = Client(enforce_csrf_checks=True)
+
+    problem(client.post(path, headers={"Accept": "*/*"}), 403, "FORBIDDEN")
+    shown = client.post(path, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (shown.status_code, shown["Content-Type"]) == (403, "text/html; charset=utf-8")
+
+
 @pytest.mark.parametrize("path", [EXECUTE, BATCH, "/api/tickets"])
 def test_a_user_who_was_deleted_meanwhile_is_nobody(client: Client, alice: User, path: str) -> None:
     key = {"Authorization": bearer(alice)}

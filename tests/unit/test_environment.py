@@ -95,7 +95,7 @@ def test_a_good_value_is_read(
 @pytest.mark.parametrize(
     ("reader", "text"),
     [
-        *[("integer", text) for text in ("ten", "1.5", "-1", "1e3", "10 orders", "0x10")],
+        *[("integer", text) for text in ("ten", "1.5", "-1", "1e3", "10 men", "0x10", "\u0661")],
         *[("integer", text) for text in ("2147483648", "9" * 5000)],
         *[("at least one", text) for text in ("0", "-1")],
         *[("number", text) for text in ("x", "-1", "-0.1", "nan", "inf", "-inf", "1,5", "1e300")],
