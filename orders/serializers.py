@@ -118,6 +118,8 @@ def each_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
 class Strict(serializers.Serializer[Any]):
     """Refuses fields it does not know."""
 
+    default_error_messages = {"invalid": "A JSON object is expected."}
+
     def run_validation(self, data: Any = serializers.empty) -> Any:
         """DRF's, after a shorter way that answers the same and serves where nothing is wrong."""
         try:
@@ -241,7 +243,10 @@ class OrderRequestSerializer(QuoteRequestSerializer):
 
 class BatchRequestSerializer(Strict):
     orders: serializers.ListSerializer[Any] = serializers.ListSerializer(
-        child=OrderRequestSerializer(), min_length=1, max_length=MOST_IN_BATCH
+        child=OrderRequestSerializer(),
+        min_length=1,
+        max_length=MOST_IN_BATCH,
+        error_messages={"not_a_list": "A list of orders is expected."},
     )
 
     def validate_orders(self, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:

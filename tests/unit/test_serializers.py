@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rest_framework import serializers
 
+from orders.problems import problem_of
 from orders.serializers import (
     BatchRequestSerializer,
     OrderFilterSerializer,
@@ -82,3 +83,20 @@ def test_what_is_wrong_is_refused_in_drf_s_words(of: type[Strict], body: Any) ->
         by_drf(of, body)
 
     assert refused.value.get_full_details() == expected.value.get_full_details()
+
+
+@pytest.mark.parametrize(
+    ("of", "body", "said"),
+    [
+        (OrderRequestSerializer, [], "A JSON object is expected."),
+        (BatchRequestSerializer, {"orders": ["SOL"]}, "A JSON object is expected."),
+        (BatchRequestSerializer, {"orders": {}}, "A list of orders is expected."),
+    ],
+)
+def test_what_has_another_shape_is_not_told_in_python_s_words(
+    of: type[Strict], body: Any, said: str
+) -> None:
+    with pytest.raises(serializers.ValidationError) as refused:
+        of().run_validation(body)
+
+    assert [error.detail for error in problem_of(refused.value).errors] == [said]
