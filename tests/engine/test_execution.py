@@ -370,6 +370,23 @@ def test_a_worker_that_lost_its_claim_writes_nothing_more(
     assert statuses(order_id) == ["pending", "routing", *decided, "routing"]
 
 
+def test_a_retry_that_another_worker_has_to_make_is_not_asked_of_celery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order_id = place()
+    exchange = StubExchange()
+
+    async def fails_late(_: Any) -> Any:
+        end_lease(order_id)
+        assert await claims.claim(order_id) is not None
+        raise VenueUnavailable("QUOTE_UNAVAILABLE", "no answer")
+
+    monkeypatch.setattr(exchange, "route", fails_late)
+    execute(order_id, exchange, monkeypatch)  # does not raise RetryLater
+
+    assert statuses(order_id) == ["pending", "routing", "routing"]
+
+
 def test_a_long_wait_renews_the_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     order_id = place()
     renewed: list[str] = []
@@ -637,6 +654,31 @@ def test_after_a_failure_of_the_database_the_order_is_handed_over(
     execution.execute_order(order_id)
 
     assert claim(order_id) is not None
+
+
+def test_a_worker_that_is_about_to_end_tries_once_to_hand_over(
+    leaving: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place()
+    execution.leaving.clear()
+    pauses: list[float] = []
+
+    async def away(*_: Any, **__: Any) -> None:
+        execution.gone.set()
+        raise psycopg.OperationalError("the server closed the connection")
+
+    def still_away(order: Order) -> bool:
+        raise psycopg.OperationalError("still away")
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(claims, "release", still_away)
+    monkeypatch.setattr(execution, "advance_with_others", away)
+    monkeypatch.setattr(execution, "exchange", StubExchange)
+    execution.execute_order(order_id, sleep=sleep)
+
+    assert pauses == [0.0]
 
 
 def test_a_task_goes_on_with_the_next_order_until_there_is_none(
