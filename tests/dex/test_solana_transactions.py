@@ -332,6 +332,10 @@ def test_a_memo_names_an_order_and_its_attempt(order_id: str, attempt: int) -> N
             {"program_id": DAMM_V2.program_id, "mint_out": USDT.mint},
             "the swaps are of one pair|is missing",
         ),
+        (
+            {"program_id": DAMM_V2.program_id, "mint_in": USDC.mint, "mint_out": SOL.mint},
+            "the swaps are of one pair",
+        ),
     ],
 )
 def test_legs_are_of_one_pair_and_each_of_its_own_pool(
@@ -341,6 +345,17 @@ def test_legs_are_of_one_pair_and_each_of_its_own_pool(
 
     with pytest.raises(OrderRejected, match=message):
         decode(raw)
+
+
+def test_a_transaction_may_fill_a_packet_to_the_last_byte() -> None:
+    rest = MOST_BYTES - len(build(order_id="o" * 500)[1])
+
+    full, over = (build(order_id="o" * (500 + rest + more))[1] for more in (0, 1))
+
+    assert (len(full), len(over)) == (MOST_BYTES, MOST_BYTES + 1)
+    assert decode(full).swaps == (SWAP,)
+    with pytest.raises(OrderRejected, match="TX_REJECTED"):
+        decode(over)
 
 
 @pytest.mark.parametrize("signatures", [0, 2])

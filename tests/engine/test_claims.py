@@ -235,6 +235,14 @@ def test_renewing_does_not_shorten_a_lease(limits: Any) -> None:
     assert load(order.id).lease_until == later
 
 
+def test_an_order_that_has_moved_on_is_not_renewed(limits: Any) -> None:
+    order = order_in(Status.SUBMITTED)
+    lifecycle.advance(load(order.id), Status.CONFIRMED, data={})
+
+    with pytest.raises(ClaimLost):
+        claims.renew(order)
+
+
 def test_a_released_order_is_taken_over_at_once(limits: Any) -> None:
     order = order_in(Status.BUILDING)
 
@@ -451,13 +459,23 @@ def test_a_column_that_a_newer_release_adds_costs_no_end_and_no_claim(limits: An
             conn.execute("ALTER TABLE orders_order DROP COLUMN newer")
 
 
-@pytest.mark.parametrize("error", [psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected])
+@pytest.mark.parametrize(
+    ("error", "claims_again"),
+    [
+        (psycopg.errors.QueryCanceled, False),
+        (psycopg.errors.LockNotAvailable, False),
+        (psycopg.errors.DeadlockDetected, False),
+        (psycopg.errors.CheckViolation, True),  # may be a move's fault
+    ],
+)
 def test_a_claim_that_fails_leaves_the_ends_of_orders(
-    limits: Any, monkeypatch: pytest.MonkeyPatch, error: type[psycopg.Error]
+    limits: Any, monkeypatch: pytest.MonkeyPatch, error: type[psycopg.Error], claims_again: bool
 ) -> None:
     order, waiting = claimed(), place()
+    asked: list[int] = []
 
     async def fails(moves: Any, wanted: Any) -> Any:
+        asked.append(len(moves))
         raise error("canceling statement due to statement timeout")
 
     monkeypatch.setattr(claims, "write_both", fails)
@@ -467,6 +485,7 @@ def test_a_claim_that_fails_leaves_the_ends_of_orders(
     assert isinstance(written, dict)
     assert taken is None
     assert (load(order.id).status, load(waiting).status) == ("failed", "pending")
+    assert asked == ([1, 0] if claims_again else [1])
 
 
 def test_an_order_may_take_the_place_that_its_own_retry_frees(limits: Any) -> None:
