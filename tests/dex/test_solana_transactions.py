@@ -2,8 +2,7 @@ import struct
 from dataclasses import replace
 
 import pytest
-from solders.compute_budget import ID as COMPUTE_BUDGET
-from solders.instruction import AccountMeta, Instruction
+from solders.instruction import AccountMeta, CompiledInstruction, Instruction
 from solders.message import MessageHeader, MessageV0, to_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
@@ -354,7 +353,7 @@ def test_a_transaction_may_fill_a_packet_to_the_last_byte() -> None:
 
     assert (len(full), len(over)) == (MOST_BYTES, MOST_BYTES + 1)
     assert decode(full).swaps == (SWAP,)
-    with pytest.raises(OrderRejected, match="TX_REJECTED"):
+    with pytest.raises(OrderRejected, match="not a v0 transaction"):
         decode(over)
 
 
@@ -372,15 +371,14 @@ def test_one_signature_is_wanted_the_payer_s(signatures: int) -> None:
         decode(bytes(VersionedTransaction.populate(forged, signed)))
 
 
-def test_more_than_a_packet_holds_is_refused(monkeypatch) -> None:
-    honest = transactions.before_swaps
-    much = to(COMPUTE_BUDGET, bytes(700))
-    monkeypatch.setattr(transactions, "before_swaps", lambda *given: [much, *honest(*given)])
-    _, raw = build()
-    assert len(raw) > MOST_BYTES
+def test_an_account_that_the_message_does_not_have_is_refused() -> None:
+    honest = VersionedTransaction.from_bytes(build()[1]).message
+    swap = honest.instructions[-2]
+    beyond = CompiledInstruction(swap.program_id_index, swap.data, bytes([200]))
+    forged = MessageV0(honest.header, honest.account_keys, honest.recent_blockhash, [beyond], [])
 
-    with pytest.raises(OrderRejected, match="not a v0 transaction"):
-        decode(raw)
+    with pytest.raises(OrderRejected, match="TX_REJECTED"):
+        decode(bytes(SIGNER.sign(forged)))
 
 
 def test_what_one_leg_has_sold_another_cannot_sell(monkeypatch) -> None:

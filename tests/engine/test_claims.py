@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from orderengine.environment import MOST
 from orders import claims, database, lifecycle, loop, queries
@@ -440,6 +441,18 @@ def test_a_move_that_is_lost_or_refused_keeps_nobody_from_claiming(limits: Any) 
     assert [load(order.id).status for order in (stale, bad, sound)] == [
         "routing", "routing", "failed",
     ]  # fmt: skip
+
+
+def test_an_end_that_is_refused_is_told_and_the_task_goes_on(limits: Any) -> None:
+    order, waiting = claimed(), place()
+    move = end(order, "confirmed").move
+
+    with capture_logs() as lines:
+        following = loop.run(claims.end(order, move, go_on=True))
+
+    assert following is not None
+    assert following.id == waiting
+    assert [line["order_id"] for line in lines if line["event"] == "execution.bug"] == [order.id]
 
 
 def test_a_column_that_a_newer_release_adds_costs_no_end_and_no_claim(limits: Any) -> None:
