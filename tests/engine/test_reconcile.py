@@ -176,6 +176,7 @@ BREAKS = {
         ("retried", "landed 1 s ago, order is pending", settles("retried", "-1 s", "landed")),
         ("submitted", "61 s ago, order is submitted", settles("submitted", "-61 s", "landed")),
         ("submitted", "failed 61 s ago, order is", settles("submitted", "-61 s", "failed")),
+        ("submitted", "expired 61 s ago, order is", settles("submitted", "-61 s", "expired")),
         ("confirmed", "landed with other amounts", filled("confirmed", 7, "amount_out = 8")),
         (
             *("confirmed", "landed with other amounts"),
@@ -372,6 +373,7 @@ def test_an_order_without_events_breaks_both_promises(healthy: Ids, db: Connecti
     "statement",
     [
         settles("submitted", "-59 s", "landed"),
+        settles("submitted", "-59 s", "failed"),
         order("submitted", "lease_until = clock_timestamp() - interval '59 s'"),
         order("pending", "deadline_at = clock_timestamp() - interval '59 s'"),
         order("pending", "next_attempt_at = clock_timestamp() - interval '1 day'"),
@@ -382,6 +384,12 @@ def test_what_the_engine_is_about_to_mend_is_no_violation(
     healthy: Ids, db: Connection, statement: str
 ) -> None:
     db.execute(statement, healthy)
+
+    assert broken(db) == {}
+
+
+def test_a_fill_of_just_the_minimum_is_no_violation(healthy: Ids, db: Connection) -> None:
+    db.execute(filled("confirmed", 7, "amount_out = 7, min_amount_out = 7"), healthy)
 
     assert broken(db) == {}
 

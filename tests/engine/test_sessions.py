@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from select import select
 
 import psycopg
 import pytest
@@ -43,6 +44,21 @@ async def test_a_connection_that_broke_while_nobody_asked_is_opened_again(
     [after] = await session.rows(PID, {})
 
     assert after["pid"] != before["pid"]
+
+
+async def test_an_answer_that_nobody_has_read_yet_is_no_last_word(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "IN_USE_SECONDS", 0)
+    [before] = await session.rows(PID, {})
+    asking = asyncio.create_task(session.rows(PID, {}))
+    await asyncio.sleep(0)  # it is sent
+    assert session._conn is not None
+    assert select([session._conn], [], [], 5)[0]  # and answered
+
+    rows = await session.rows(PID, {})
+
+    assert [*rows, *await asking] == [before, before]
 
 
 async def test_a_statement_whose_connection_breaks_is_not_repeated(session: Session) -> None:
