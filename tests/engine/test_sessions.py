@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Identifier
 from pytest_django.plugin import DjangoDbBlocker
 
 from dex import postgres
-from dex.postgres import Session
+from dex.postgres import BoundedConnection, Session
 from dex.simulation.database import Database
 from orders import database
 
@@ -103,6 +103,16 @@ def test_nor_are_those_of_djangos_pool(django_db_blocker: DjangoDbBlocker) -> No
 
     assert found not in broken
     assert time.monotonic() - begun < 0.9  # the pool's second pause is a second
+
+
+def test_a_connection_whose_server_says_nothing_is_closed(django_db_setup: None) -> None:
+    with BoundedConnection.connect(database.conninfo(), autocommit=True) as conn:
+        conn.answer_seconds = 0.2
+
+        with pytest.raises(psycopg.OperationalError, match=r"within 0\.2 s"):
+            conn.execute("SELECT pg_sleep(5)")
+
+        assert conn.closed
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(
