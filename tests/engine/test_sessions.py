@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from select import select
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -103,6 +105,25 @@ def test_nor_are_those_of_djangos_pool(django_db_blocker: DjangoDbBlocker) -> No
 
     assert found not in broken
     assert time.monotonic() - begun < 0.9  # the pool's second pause is a second
+
+
+@pytest.mark.parametrize(("waited", "left"), [(0.0, 2.5), (2.0, 0.5), (2.25, 0.4)])
+def test_who_waited_for_a_connection_waits_less_for_the_answer(
+    monkeypatch: pytest.MonkeyPatch, waited: float, left: float
+) -> None:
+    pool, clock, found = database.pool(), count(0.0, waited), []
+
+    @contextmanager
+    def lent() -> Iterator[BoundedConnection]:
+        with pool.connection() as conn:
+            yield conn
+            found.append(conn.answer_seconds)
+
+    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(database, "pool", lambda: SimpleNamespace(connection=lent))
+    database.rows(PID, {})
+
+    assert found == [left]
 
 
 def test_a_connection_whose_server_says_nothing_is_closed(django_db_setup: None) -> None:
