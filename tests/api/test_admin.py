@@ -5,6 +5,7 @@ import io
 import re
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -342,11 +343,11 @@ def test_waiting_orders_are_cancelled_and_the_others_counted(operator: Client) -
 def test_what_was_cancelled_before_postgresql_was_lost_is_told_and_kept(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = [factories.place() for _ in range(3)]
-    withdraw, done = placement.withdraw, []
+    waiting = [factories.place() for _ in range(4)]
+    withdraw, done, asked = placement.withdraw, [], count(1)
 
     def lost(order: Order, *, by: str) -> None:
-        if len(done) == 2:
+        if next(asked) == 3:  # the last one is not asked for
             raise psycopg.OperationalError("terminating connection")
         withdraw(order, by=by)
         done.append(order.id)

@@ -252,6 +252,38 @@ async def test_all_orders_are_heard_from_the_subscription_on_also_the_second_tim
     assert not [f for f in await hers.until_pong() if f.get("orderId") == order_id]
 
 
+async def test_what_could_not_be_read_for_one_subscription_is_not_read_for_the_next(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    publish, read, tried = events.publish, queries.events_since, threading.Event()
+
+    def away(wanted: Any) -> Any:
+        tried.set()
+        raise psycopg.OperationalError("away")
+
+    async def find_nothing(_: hub.Hub) -> None:
+        """The poll would read as well."""
+
+    monkeypatch.setattr(hub, "POLL_SECONDS", 0.3)
+    monkeypatch.setattr(hub.Hub, "_find_lost", find_nothing)
+    monkeypatch.setattr(queries, "events_since", away)
+    monkeypatch.setattr(events, "publish", lambda one: one.seq == 1 or publish(one))
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+    assert await asyncio.to_thread(tried.wait, 5)
+    await hers.send(type="unsubscribe", scope="all")
+    await acknowledged(hers, "unsubscribe")
+
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    monkeypatch.setattr(queries, "events_since", read)
+    await asyncio.sleep(0.5)  # it is read again after 0.3 s
+
+    assert not [f for f in await hers.until_pong() if f.get("orderId") == order_id]
+
+
 async def test_an_order_that_was_heard_of_has_no_gap_from_before_the_subscription(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
