@@ -110,6 +110,18 @@ def test_a_repeat_and_a_name_used_for_something_else_are_answered_alike(ways: Wa
     assert ways.went_long == 2
 
 
+def test_what_follows_a_repeat_is_none(ways: Ways) -> None:
+    named = order_body(clientOrderId="name")
+    ways.ask(named)
+
+    again = ways.ask(named, User_Agent="of another head")
+    another = ways.ask(order_body(), User_Agent="of another head")
+
+    assert again["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in another
+    assert ways.went_long == 3
+
+
 def test_a_request_keeps_its_id(ways: Ways) -> None:
     assert ways.ask(order_body(), X_Request_ID="mine-1")["X-Request-ID"] == "mine-1"
     refusal = problem(ways.ask(order_body(amount="0"), X_Request_ID="mine-2"), 400, "VALIDATION")
