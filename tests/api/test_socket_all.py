@@ -168,10 +168,14 @@ async def test_what_is_lost_while_the_rows_are_read_is_heard_in_its_place(
 
 
 @pytest.mark.usefixtures("soon_found")
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "of another role"])
 async def test_what_is_committed_long_after_it_was_begun_is_heard(
-    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch, seen: bool
 ) -> None:
-    monkeypatch.setattr(hub, "OVERLAP_SECONDS", 0.1)
+    if seen:
+        monkeypatch.setattr(hub, "OVERLAP_SECONDS", 0.1)
+    else:
+        monkeypatch.setattr(queries, "oldest_writing", lambda most: time.monotonic())
     monkeypatch.setattr(queries, "LATE_SECONDS", 0.5)
     monkeypatch.setattr(events, "publish", lambda event: None)
     await hear_all(hers)
