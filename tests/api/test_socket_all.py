@@ -256,6 +256,29 @@ async def test_all_orders_are_heard_from_the_subscription_on_also_the_second_tim
     assert not [f for f in await hers.until_pong() if f.get("orderId") == order_id]
 
 
+@pytest.mark.usefixtures("soon_found")
+async def test_a_poll_that_fails_is_not_the_last(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, away = queries.moved, iter([psycopg.OperationalError("away")])
+
+    def moved_the_second_time(*of: Any) -> Any:
+        if error := next(away, None):
+            raise error
+        return moved(*of)
+
+    monkeypatch.setattr(queries, "moved", moved_the_second_time)
+    monkeypatch.setattr(events, "publish", lambda event: None)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+
+    assert seqs(await of_orders(hers, [order_id], 5)) == [1, 2, 3, 4, 5]
+    assert next(away, None) is None
+
+
 async def test_what_could_not_be_read_for_one_subscription_is_not_read_for_the_next(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
