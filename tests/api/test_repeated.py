@@ -110,6 +110,24 @@ def test_a_repeat_and_a_name_used_for_something_else_are_answered_alike(ways: Wa
     assert ways.went_long == 2
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_whoever_goes_before_the_end_of_the_body_places_nothing(ways: Ways, long: bool) -> None:
+    stored, asked = len(stored_orders()), asking(order_body())
+    said = {"type": "http.request", "body": asked["body"], "more_body": True}
+    messages, sent = iter([said, {"type": "http.disconnect"}]), []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    begin((ways.long if long else ways.short)(asked["scope"], receive, send)).result(10)
+
+    assert sent == []
+    assert len(stored_orders()) == stored
+
+
 def test_what_follows_a_repeat_is_none(ways: Ways) -> None:
     named = order_body(clientOrderId="name")
     ways.ask(named)
