@@ -256,6 +256,31 @@ async def test_all_orders_are_heard_from_the_subscription_on_also_the_second_tim
     assert not [f for f in await hers.until_pong() if f.get("orderId") == order_id]
 
 
+async def test_who_follows_while_the_group_is_being_left_hears(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving, leave, discard = asyncio.Event(), asyncio.Event(), hub.Hub._discard
+
+    async def discard_later(*of: Any) -> None:
+        leaving.set()
+        await leave.wait()
+        await discard(*of)
+
+    monkeypatch.setattr(hub.Hub, "_discard", discard_later)
+    for action in ("subscribe", "unsubscribe"):
+        await hers.send(type=action, scope="all")
+        await acknowledged(hers, action)
+    await asyncio.wait_for(leaving.wait(), 5)
+    await hers.send(type="subscribe", scope="all")
+    await acknowledged(hers, "subscribe")
+    leave.set()
+
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+
+    assert seqs(await of_orders(hers, [order_id], 5)) == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.usefixtures("soon_found")
 async def test_a_poll_that_fails_is_not_the_last(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
