@@ -452,6 +452,16 @@ def test_a_slip_in_a_name_of_dot_env_is_refused_and_other_programs_names_are_not
             environment.dot_env(tmp_path / ".env")
 
 
+def test_no_setting_is_a_slip_of_another(tmp_path: Path) -> None:
+    for name in (".env.example", ".env"):
+        (tmp_path / name).write_text((ROOT / ".env.example").read_text())
+
+    with mock.patch.dict(os.environ, {}, clear=True):
+        environment.dot_env(tmp_path / ".env")  # does not raise
+
+        assert "QUEUE_CONCURRENCY" in os.environ
+
+
 def test_what_a_stack_tells_is_not_what_the_user_has_set(nowhere: dict[str, str]) -> None:
     """Else a stack that was killed would name the servers of the next, or undo what it is told."""
     told = {"DATABASE_URL": "postgres://gone/orders", "DEX_SEED": "7", "DEBUG": "true"}
