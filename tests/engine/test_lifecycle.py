@@ -1,5 +1,7 @@
 """The state machine: what may move where, and what a move writes."""
 
+import time
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise, product
 from typing import Any
@@ -306,3 +308,17 @@ def a_move(order: Order) -> dict[str, Any]:
         **{"id": order.id, "fence": order.fence, "from": "routing", "to": "building"},
         **{"data": {}, "changes": {}},
     }
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SUBMITTED, Status.CONFIRMED])
+def test_an_order_that_moves_long_after_it_was_placed_is_found(status: Status) -> None:
+    order = order_in(Status.ROUTING if status == Status.PENDING else status)
+    if status == Status.PENDING:
+        lifecycle.advance(order, status, data={}, retry_in=60)
+    later = database.now() + timedelta(hours=1)  # an id cannot be made older
+    ended = later if status == Status.CONFIRMED else None
+    Order.objects.filter(id=order.id).update(updated_at=later, completed_at=ended)
+
+    found = queries.moved([None], time.monotonic() + 1800)
+
+    assert [order_id for _, order_id, _ in found] == [order.id]
