@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orderengine.files import take_lock
+from orderengine.files import data_dir_secrets, take_lock
 
 HOLD = """
 import pathlib, subprocess, sys
@@ -45,3 +45,10 @@ def test_a_link_is_no_lock(tmp_path: Path) -> None:
         take_lock(tmp_path / "port.lock")
 
     assert not (tmp_path / "victim").exists()
+
+
+def test_the_secrets_of_a_directory_are_drawn_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    drawn = data_dir_secrets(tmp_path)
+
+    assert data_dir_secrets(tmp_path) == drawn
+    assert (tmp_path / "secrets.env").stat().st_mode & 0o077 == 0
