@@ -56,7 +56,8 @@ class Grouped(Generic[T, R]):
         try:
             while self.waiting:
                 group, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
-                await self.answer([each for each in group if not each.answer.done()])
+                if asked := [each for each in group if not each.answer.done()]:
+                    await self.answer(asked)
         finally:
             self.running = None
 
@@ -68,7 +69,8 @@ class Grouped(Generic[T, R]):
             answered = list(zip(group, answers, strict=True))
         except Exception as error:
             if isinstance(error, self.away):
-                group += self.impatient(loop.time())
+                since = loop.time() - PATIENCE_SECONDS
+                group += [each for each in self.waiting if each.since < since]
             for each in group:
                 refuse(each.answer, error)
         else:
@@ -77,12 +79,6 @@ class Grouped(Generic[T, R]):
                     refuse(each.answer, answer)
                 elif not each.answer.done():
                     each.answer.set_result(answer)
-
-    def impatient(self, now: float) -> list[Waiting[T, R]]:
-        """Takes them out of those that wait."""
-        gone = [each for each in self.waiting if now - each.since > PATIENCE_SECONDS]
-        self.waiting = self.waiting[len(gone) :]
-        return gone
 
 
 def refuse(answer: "asyncio.Future[R]", error: Exception) -> None:

@@ -65,8 +65,6 @@ class _Total:
     def gains_inside(self) -> bool:
         """Whether a little moved off the better end to the other pool returns more."""
         step = max(1, self._amount_in // PROBE)
-        if step >= self._amount_in:
-            return False
         if self(0) > self(self._amount_in):
             return self(step) > self(0)
         return self(self._amount_in - step) > self(self._amount_in)
@@ -106,10 +104,8 @@ def _grid_and_golden_section(total: Output, amount_in: int) -> Iterable[int]:
     points = [amount_in * cell // GRID for cell in range(GRID + 1)]
     best = max(range(GRID + 1), key=lambda cell: total(points[cell]))
     low, high = points[max(best - 1, 0)], points[min(best + 1, GRID)]
-    step = max(1, amount_in // PROBE)
     around = _golden_section(total, low, high, finest=max(1, amount_in // FINEST))
-    # Where only a division finer than a cell gains, the grid sees an end.
-    return (points[best], step, amount_in - step, *around)
+    return (points[best], *around)
 
 
 def _golden_section(total: Output, low: int, high: int, *, finest: int) -> tuple[int, ...]:

@@ -75,6 +75,19 @@ async def test_whoever_leaves_is_left_out_and_the_others_are_answered(call: Call
     assert call.groups == [[1, 2], [3]]
 
 
+async def test_where_all_have_left_nothing_is_called(call: Call) -> None:
+    grouped = Grouped(call, away=(psycopg.OperationalError,))
+    (called,), leaves = await begin(grouped, 1), await begin(grouped, 2, 3)
+
+    for task in leaves:
+        task.cancel()
+    call.go_on.set()
+
+    assert await called == 2
+    assert await grouped(4) == 8
+    assert call.groups == [[1], [4]]
+
+
 async def test_an_error_is_that_of_its_group_alone(call: Call) -> None:
     grouped = Grouped(call, away=(psycopg.OperationalError,))
     call.error = psycopg.OperationalError("gone")
