@@ -35,7 +35,7 @@ class KeyAuthentication(BaseAuthentication):
         authorization = request.headers.get("Authorization")
         if authorization is None:
             return None
-        return limits.caller_of(authorization, request.META.get("REMOTE_ADDR")), None
+        return limits.counted_caller(authorization, request.META.get("REMOTE_ADDR")), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

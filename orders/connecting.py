@@ -20,7 +20,9 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
     origin = headers.get("origin")
     check_origin(origin)
     if (authorization := headers.get("authorization")) is not None:
-        signed_in: Caller = await in_socket_thread(limits.caller_of, authorization, address(scope))
+        signed_in: Caller = await in_socket_thread(
+            limits.counted_caller, authorization, address(scope)
+        )
         return signed_in
     if (ticket := query_of(scope).get("ticket")) is not None:
         admitted: Caller = await in_socket_thread(tickets.redeem, ticket)

@@ -89,7 +89,7 @@ def owner_group(owner_id: int | None) -> str:
     return f"{OWNER_GROUP}{OPEN if owner_id is None else owner_id}"
 
 
-def owner_of(group: str) -> int | None:
+def owner_of_group(group: str) -> int | None:
     """The other way."""
     name = group.removeprefix(OWNER_GROUP)
     return None if name == OPEN else int(name)

@@ -19,7 +19,7 @@ import structlog
 
 from orders import presence, queries
 from orders.bells import Bell, Inbox, InOrder, Key, heard, of_one_order
-from orders.events import ORDER_GROUP, channel_layer, owner_group, owner_of
+from orders.events import ORDER_GROUP, channel_layer, owner_group, owner_of_group
 from orders.once import once_per_loop
 from orders.threads import in_socket_thread
 
@@ -169,7 +169,7 @@ class Hub:
 
     async def _find_lost(self) -> None:
         """What of owners' orders no bell has told of: it is lost, or on its way."""
-        owners = {owner_of(name) for name in self._groups if not of_one_order(name)}
+        owners = {owner_of_group(name) for name in self._groups if not of_one_order(name)}
         began = self._now()
         if owners:
             began = await in_socket_thread(queries.oldest_writing, LONGEST_SECONDS)

@@ -114,7 +114,7 @@ def revoke(prefix: str) -> bool:
     return database.row(REVOKE, {"prefix": prefix}) is not None
 
 
-def caller_of(authorization: str) -> Caller:
+def caller_of_key(authorization: str) -> Caller:
     """Of an Authorization header, over HTTP or WebSocket.
 
     Raises Problem, psycopg.OperationalError.
@@ -144,7 +144,7 @@ def trusted_caller(digest: str) -> Caller | None:
 
 
 def trusted(authorization: str) -> Caller | None:
-    """What `caller_of` answers, where it does so without asking PostgreSQL."""
+    """What `caller_of_key` answers, where it does so without asking PostgreSQL."""
     form = key_in(authorization)
     return None if form is None else trusted_caller(digest_of(form[0]))
 

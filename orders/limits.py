@@ -88,10 +88,10 @@ def bucket_of(caller: Caller, address: str | None) -> str:
     return f"address.{address}"
 
 
-def caller_of(authorization: str, address: str | None) -> Caller:
-    """As keys.caller_of; who has no good key is counted by address. Raises Problem."""
+def counted_caller(authorization: str, address: str | None) -> Caller:
+    """As keys.caller_of_key; who has no good key is counted by address. Raises Problem."""
     try:
-        return keys.caller_of(authorization)
+        return keys.caller_of_key(authorization)
     except Problem:
         spend(bucket_of(Caller(None), address))
         raise

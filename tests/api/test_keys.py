@@ -137,9 +137,9 @@ def test_a_key_that_was_just_good_costs_no_query(
     ask = database.row
     monkeypatch.setattr(keys.database, "row", lambda *a: asked.append(a) or ask(*a))
 
-    keys.caller_of(f"Bearer {key}")
+    keys.caller_of_key(f"Bearer {key}")
     assert len(asked) == 1
-    keys.caller_of(f"Bearer {key}")
+    keys.caller_of_key(f"Bearer {key}")
     assert len(asked) == 1
 
 
@@ -149,7 +149,7 @@ def test_no_more_keys_are_trusted_than_there_is_room_for(
     monkeypatch.setattr(keys, "MOST_TRUSTED", 2)
 
     for _ in range(5):
-        keys.caller_of(bearer(alice))
+        keys.caller_of_key(bearer(alice))
         assert len(keys._trusted) <= 2
 
 

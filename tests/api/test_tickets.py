@@ -105,7 +105,7 @@ async def test_what_is_no_ticket_is_refused(connect: Connect, ticket: str) -> No
 
 async def test_a_ticket_of_a_revoked_key_is_refused(connect: Connect, alice: User) -> None:
     key = keys.create(alice.pk)
-    ticket = tickets.issue(keys.caller_of(f"Bearer {key}")).text
+    ticket = tickets.issue(keys.caller_of_key(f"Bearer {key}")).text
 
     keys.revoke(key[4:12])
 
@@ -115,7 +115,7 @@ async def test_a_ticket_of_a_revoked_key_is_refused(connect: Connect, alice: Use
 async def test_a_ticket_of_a_user_who_may_not_sign_in_is_refused(
     connect: Connect, alice: User
 ) -> None:
-    ticket = tickets.issue(keys.caller_of(bearer(alice))).text
+    ticket = tickets.issue(keys.caller_of_key(bearer(alice))).text
 
     await database_sync_to_async(User.objects.filter(pk=alice.pk).update)(is_active=False)
 

@@ -5,13 +5,13 @@ from argparse import ArgumentParser
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 from django.core.management.base import BaseCommand, CommandError
 
 from dex import tokens
 from dex.venues.registry import label_of
 from orders import database, render
 from orders.explain import Explanation, explain
+from orders.management import asking
 from orders.management.tables import quotes_table, table
 from orders.models import Order
 
@@ -28,19 +28,12 @@ class Command(BaseCommand):
         parser.add_argument("order_id", metavar="ord_…")
 
     def handle(self, *_: Any, order_id: str, **__: Any) -> None:
-        try:
+        with asking.of_the_database():
             found = database.row("SELECT * FROM orders_order WHERE id = %(id)s", {"id": order_id})
             if found is None:
                 raise CommandError(f"there is no order {order_id}", returncode=2)
             order = Order.of_row(found)
             explanations = explain(order)
-        except psycopg.OperationalError as error:
-            reason = " ".join(str(error).split())
-            told = f"the database does not answer: {reason}: {database.how_to_reach()}"
-            raise CommandError(told, returncode=2) from None
-        except psycopg.errors.UndefinedTable as error:
-            reason = f"{error.diag.message_primary}: run manage.py migrate"
-            raise CommandError(reason, returncode=2) from None
         self.stdout.write(heading(order))
         for explanation in explanations:
             self.stdout.write(text(order, explanation))

@@ -7,10 +7,11 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from psycopg.rows import dict_row
 
 from orders import database
+from orders.management import asking
 from orders.reconcile import CHAIN, Finding, examine
 
 HEADINGS = ("invariant", "violations", "promise, and examples of what breaks it")
@@ -28,15 +29,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for a program to read")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        try:
+        with asking.of_the_database():
             findings, orders = look()
-        except psycopg.OperationalError as error:
-            reason = " ".join(str(error).split())
-            told = f"the database does not answer: {reason}: {database.how_to_reach()}"
-            raise CommandError(told, returncode=2) from None
-        except psycopg.errors.UndefinedTable as error:
-            reason = f"{error.diag.message_primary}: run manage.py migrate"
-            raise CommandError(reason, returncode=2) from None
         self.stdout.write(as_json(findings, orders) if options["json"] else text(findings, orders))
         if any(finding.violations for finding in findings):
             sys.exit(1)
