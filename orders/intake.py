@@ -131,5 +131,5 @@ def quote(body: Any) -> dict[str, Any]:
 
 
 async def route(request: SwapRequest) -> Route:
-    """On the process's own loop: a large order on concentrated pools takes 20 ms to route."""
+    """On the process's own loop: a large order on concentrated pools takes tens of ms to route."""
     return await exchange().route(request)

@@ -5,8 +5,10 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from django.conf import settings
 from rich.console import Console
 
+from tests.bench import page
 from tests.bench.beside import Side, positive, ratios, table
 from tests.bench.doorbells import events_of
 from tests.bench.figures import Figure, Figures, medians, percentile, shown
@@ -154,3 +156,20 @@ def test_a_ratio_is_of_two_runs_that_took_turns() -> None:
 def test_rounds_are_a_number_from_one_on(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="a whole number from 1 on"):
         positive(text)
+
+
+def test_the_page_of_figures_has_what_was_measured() -> None:
+    """Written by `python -m tests.bench.page`."""
+    folder = settings.BASE_DIR / "docs" / "performance"
+    measured = page.table([folder / f"{name}.json" for name in ("before", "now", "fast")])
+
+    assert measured in (settings.BASE_DIR / "docs" / "performance.md").read_text()
+    assert len(measured.splitlines()) == 2 + len(page.ROWS)
+
+
+def test_a_row_of_the_page_may_be_a_sum() -> None:
+    figures = {name: {"median": 1.2, "low": 1, "high": 2} for name in ("one", "other")}
+
+    assert page.cell(figures, ["one"]) == "1.20 (1.00-2.00)"
+    assert page.cell(figures, ["one", "other"]) == "2.40"
+    assert page.cell(figures, ["one", "missing"]) == ""
