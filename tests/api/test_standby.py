@@ -115,20 +115,19 @@ def test_who_has_waited_with_others_does_not_wait_as_long_alone(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing_stored(_: object) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(2)
 
     async def no_answer(_: object) -> list[placement.Placed]:
         await asyncio.sleep(10)
         return []
 
-    monkeypatch.setattr(intake, "PLACE_SECONDS", 0.5)
     monkeypatch.setattr(intake, "place_together", lambda: nothing_stored)
     monkeypatch.setattr(placement, "place_orders", no_answer)
     asked = time.monotonic()
 
     problem(execute(client), 503, "DATABASE_UNAVAILABLE")
 
-    assert 0.4 < time.monotonic() - asked < 2
+    assert 2.5 < time.monotonic() - asked < 3.5  # 3 are promised, and a test shares its machine
 
 
 @pytest.mark.fleet

@@ -322,3 +322,10 @@ def test_an_order_that_moves_long_after_it_was_placed_is_found(status: Status) -
     found = queries.moved([None], time.monotonic() + 1800)
 
     assert [order_id for _, order_id, _ in found] == [order.id]
+
+
+def test_what_may_miss_an_order_that_moved_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "LATE_SECONDS", 0)
+
+    with pytest.raises(TimeoutError, match="PostgreSQL took more than"):
+        queries.moved([None], time.monotonic())

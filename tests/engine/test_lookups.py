@@ -70,11 +70,12 @@ def test_each_gets_its_own_and_nobody_anothers(owner: int) -> None:
             Wanted(theirs, owner),
             Wanted(first.id, owner),
             Wanted("\0", None),
+            Wanted(f"{first.id}\0", None),
         )
     )
 
     ids = [None if each is None else each.order.id for each in found]
-    assert ids == [second.id, None, None, first.id, first.id, theirs, None, None]
+    assert ids == [second.id, None, None, first.id, first.id, theirs, *[None] * 3]
 
 
 def test_what_is_asked_at_one_moment_is_one_statement(monkeypatch: pytest.MonkeyPatch) -> None:
