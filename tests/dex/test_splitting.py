@@ -195,6 +195,16 @@ def test_a_quote_without_its_pool_is_never_divided() -> None:
     assert len(taken.legs) == 1
 
 
+def test_of_three_pools_the_two_that_return_the_most_share_an_order() -> None:
+    request, (raydium, meteora) = quotes(1_000, 350)
+    dear = constant_product.amm_v4(dearer(SOL_USDC, 200))
+    orca = quote(request, Offer(venue="orca", curve="cp", pool=dear, block_height=7))
+
+    taken = decide(request, quotes=(raydium, meteora, orca), failures=())
+
+    assert taken.venue == "raydium+orca"
+
+
 # Beyond a pool -----------------------------------------------------------------------------------
 
 
