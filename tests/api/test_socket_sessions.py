@@ -158,6 +158,15 @@ async def test_a_cookie_that_no_session_can_have_is_nobodys(connect: Connect) ->
     assert page.status_code == 200
 
 
+async def test_a_session_that_has_ended_lets_nobody_in(
+    connect: Connect, browser: Client, alice: User
+) -> None:
+    ended = cookie(browser)
+    await database_sync_to_async(sign_out)(browser, alice)
+
+    await refusal(await connect(Cookie=ended), 401, "NOT_AUTHENTICATED")
+
+
 async def test_a_session_that_cannot_be_looked_up_is_told_and_holds_up_nobody(
     connect: Connect, browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from pytest_django import Settings
 from orderengine.api_views import APIViews, answer_of, read_body
 from orders import database, intake, loop
 from orders.parsing import MAX_BODY_BYTES
+from orders.threads import in_turn
 from tests.api.asgi import ASGIClient, ask, begin, scope_of
 from tests.api.http import BATCH, EXECUTE, bearer, execute, order_body, problem, stored_orders
 from tests.factories import WAITING
@@ -124,6 +126,18 @@ def test_batches_that_come_together_take_turns_and_each_is_answered_in_time(
 
     after = [begin(ask(**asking(body, BATCH))) for _ in range(12)]
     assert [each.result(10).status_code for each in after] == [201] * 12
+
+
+def test_an_order_takes_no_turn_with_batches() -> None:
+    taken, over = order_body(clientOrderId="taken"), Event()
+    execute(ASGIClient(), taken)
+    batches = [begin(in_turn(over.wait, 10)) for _ in range(4)]
+
+    replayed = post(taken).result(10)
+
+    over.set()
+    wait(batches, 10)
+    assert replayed["Idempotency-Replayed"] == "true"
 
 
 def test_a_client_that_leaves_takes_nobody_along() -> None:

@@ -112,6 +112,27 @@ def test_of_what_a_reader_has_missed_he_is_told_how_much(monkeypatch: pytest.Mon
     assert 100 < len(shown) < 300
 
 
+def test_nobody_waits_for_a_reader_who_has_gone() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as output:
+        screen = Screen(output)
+        for line in ("this is lost", "this, too"):
+            screen.show(line)
+            assert screen.all_shown(5)
+
+
+def test_a_terminal_that_does_not_wait_is_waited_for() -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with open(read_end) as reader, open(write_end, "w") as output:
+        screen = Screen(output)
+        screen.show("x" * 2 * PIPE)
+        assert not screen.all_shown(0.05)
+
+        assert reader.readline() == "x" * 2 * PIPE + "\n"
+
+
 PIPE = 64 * 1024 - 4096  # a page of it may be left that no line fits into
 
 
