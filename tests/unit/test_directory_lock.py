@@ -52,3 +52,14 @@ def test_the_secrets_of_a_directory_are_drawn_once_and_for_its_owner_only(tmp_pa
 
     assert data_dir_secrets(tmp_path) == drawn
     assert (tmp_path / "secrets.env").stat().st_mode & 0o077 == 0
+
+
+def test_a_secret_that_a_directory_has_not_is_drawn_and_leaves_the_others(tmp_path: Path) -> None:
+    before = data_dir_secrets(tmp_path)
+    path = tmp_path / "secrets.env"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # of a release before
+
+    after = data_dir_secrets(tmp_path)
+
+    assert {name for name in before if before[name] != after[name]} == {"OPERATOR_PASSWORD"}
+    assert data_dir_secrets(tmp_path) == after
