@@ -17,6 +17,7 @@ from orders import (
     queries,
 )
 from orders.consumers import OrderConsumer
+from orders.problems import not_authenticated
 from tests import factories
 from tests.api.http import ORDER_ID, TIMESTAMP, order_body, pointers, stored_orders
 from tests.api.sockets import (
@@ -154,12 +155,13 @@ async def test_a_subscription_whose_events_could_not_be_read_is_none(
         await socket.send(type="subscribe", orderId=order_id)
         await acknowledged(socket, "subscribe")
         await refusal(socket, 503)
-    await execute(order_id)
-
     await socket.send(type="subscribe", orderId=other)
     await acknowledged(socket, "subscribe")
-    assert {frame["orderId"] for frame in await socket.events(1)} == {other}
-    assert await socket.until_pong() == []
+
+    for each in (order_id, other):
+        await execute(each)
+
+    assert {frame["orderId"] for frame in await socket.events(5)} == {other}
 
 
 async def test_finished_orders_do_not_use_up_the_socket(
@@ -595,6 +597,31 @@ async def test_an_order_in_hand_is_acknowledged_before_the_goodbye_and_the_next_
     assert await socket.close_code() == 1001
     await socket.disconnect()
     assert len(await asyncio.to_thread(stored_orders)) == 1
+
+
+async def test_an_order_in_hand_is_acknowledged_before_its_caller_is_refused(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, slow_intake: tuple[threading.Event, ...]
+) -> None:
+    refused, (begun, go_on) = asyncio.Event(), slow_intake
+
+    async def revoked(_: OrderConsumer) -> None:
+        refused.set()
+        raise not_authenticated("revoked")
+
+    monkeypatch.setattr("orders.consumers.HEARTBEAT_SECONDS", 0.05)
+    socket = await connect()
+    await socket.send(type="order.submit", order=order_body())
+    await asyncio.to_thread(begun.wait, 5)
+    monkeypatch.setattr(OrderConsumer, "check_caller", revoked)
+    await refused.wait()
+    go_on.set()
+
+    said = []
+    while (frame := await socket.receive())["type"] != "error":
+        said.append(frame["type"])
+    assert "ack" in said
+    assert frame["status"] == 401
+    assert await socket.close_code() == 4401
 
 
 async def test_an_order_that_waits_while_the_goodbye_is_said_is_not_placed(
