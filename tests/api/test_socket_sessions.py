@@ -22,6 +22,7 @@ from tests.api.test_socket_refusals import refused_frame
 pytestmark = pytest.mark.usefixtures("no_orders", "auth_required")
 
 HOST = "orders.example.com:8443"
+SOCKET_THREADS = 4  # orders/threads.py
 
 
 @pytest.fixture
@@ -170,17 +171,18 @@ async def test_a_session_that_has_ended_lets_nobody_in(
 async def test_a_session_that_cannot_be_looked_up_is_told_and_holds_up_nobody(
     connect: Connect, browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looking = threading.Event()
+    looking = threading.Barrier(SOCKET_THREADS + 1)
 
     def away(_: SessionStore) -> None:
-        looking.set()
+        looking.wait(5)
         time.sleep(1)
         raise OperationalError("away")
 
     monkeypatch.setattr(SessionStore, "load", away)
-    hers = asyncio.create_task(connect(Cookie=cookie(browser)))
+    hers = [await connect(Cookie=cookie(browser)) for _ in range(SOCKET_THREADS)]
     await asyncio.to_thread(looking.wait, 5)
 
     async with asyncio.timeout(0.8):
-        await refusal(await connect(), 401, "NOT_AUTHENTICATED")
-    await refusal(await hers, 503, "DATABASE_UNAVAILABLE")
+        await refusal(await connect(Authorization="Bearer no key"), 401, "NOT_AUTHENTICATED")
+    for socket in hers:
+        await refusal(socket, 503, "DATABASE_UNAVAILABLE")
