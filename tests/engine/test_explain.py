@@ -140,6 +140,16 @@ def test_a_row_that_was_changed_does_not_match(
     assert any(line.startswith(difference) for line in explanation.differences)
 
 
+def test_another_number_of_legs_does_not_match(exchange: Any) -> None:
+    exchange(venues=("raydium", "meteora"))
+    order = executed()
+    order.amount_in = 1_000 * 10**9
+
+    (explanation,) = explain(order)
+
+    assert any(line.startswith("legs: stored [{") for line in explanation.differences)
+
+
 def test_an_order_of_a_venue_that_is_gone_does_not_match(
     exchange: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

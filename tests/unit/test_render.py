@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dex import tokens
-from dex.types import Leg, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
+from dex.pools import constant_product
+from dex.pools.base import Depth
+from dex.types import Leg, Offer, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
 from orders import render
 from orders.events import iso, milliseconds
 from orders.models import FailureCode, Order
@@ -237,12 +239,15 @@ def test_a_route_shows_the_decision_and_all_it_was_made_on() -> None:
     )
     best = a_quote("raydium", 214_000_000)
     late = QuoteFailure(venue="meteora", code="QUOTE_UNAVAILABLE", detail="no answer")
+    pool = constant_product.cpmm(Depth(reserve_in=10**12, reserve_out=150 * 10**9, a_to_b=True))
+    offer = Offer(venue="orca", curve="cpmm", pool=pool, block_height=901)
+    small = QuoteFailure(venue="orca", code="INSUFFICIENT_LIQUIDITY", detail="no", offer=offer)
     route = Route(
         request=request,
         strategy=Strategy.AUTO,
         legs=(Leg(venue="raydium", quote=best),),
         quotes=(best,),
-        failures=(late,),
+        failures=(late, small),
         reason=Reason.OTHER_TIMED_OUT,
         explanation="Raydium returns 214.000000 USDC",
         fee=(best.fee, best.fee_token),
@@ -269,6 +274,13 @@ def test_a_route_shows_the_decision_and_all_it_was_made_on() -> None:
             {
                 "venue": "meteora",
                 "error": {"code": "QUOTE_UNAVAILABLE", "detail": "no answer"},
+            },
+            {
+                "venue": "orca",
+                "curve": "cpmm",
+                "midPrice": "150",
+                "blockHeight": 901,
+                "error": {"code": "INSUFFICIENT_LIQUIDITY", "detail": "no"},
             },
         ],
         "legs": [
