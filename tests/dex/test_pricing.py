@@ -89,9 +89,10 @@ def test_a_fee_on_the_output_is_a_part_of_what_the_curve_gave() -> None:
 
 
 def test_what_returns_nothing_or_drains_the_pool_is_refused() -> None:
-    for amount_in in (1, 10**16):
-        with pytest.raises(OrderRejected, match="INSUFFICIENT_LIQUIDITY: one"):
+    for amount_in, takes_a_part in ((1, False), (10**16, True)):
+        with pytest.raises(OrderRejected, match="INSUFFICIENT_LIQUIDITY: one") as refused:
             quote(constant_product.cpmm, amount_in)
+        assert isinstance(refused.value, PoolTooSmall) == takes_a_part
 
 
 def test_what_a_pool_says_of_base_units_is_not_said_to_users() -> None:
