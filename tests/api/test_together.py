@@ -1,5 +1,6 @@
 """Many clients at once: their orders share a COMMIT, and each gets its own answer."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from orderengine.api_views import APIViews, answer_of, read_body
 from orders import database, intake, loop
 from orders.parsing import MAX_BODY_BYTES
 from orders.threads import in_turn
-from tests.api.asgi import ASGIClient, ask, begin, scope_of
+from tests.api.asgi import ASGIClient, ask, begin, scope_of, web
 from tests.api.http import BATCH, EXECUTE, bearer, execute, order_body, problem, stored_orders
 from tests.factories import WAITING
 from tests.stacks import wait_until
@@ -131,7 +132,7 @@ def test_batches_that_come_together_take_turns_and_each_is_answered_in_time(
 def test_an_order_takes_no_turn_with_batches() -> None:
     taken, over = order_body(clientOrderId="taken"), Event()
     execute(ASGIClient(), taken)
-    batches = [begin(in_turn(over.wait, 10)) for _ in range(4)]
+    batches = [asyncio.run_coroutine_threadsafe(in_turn(over.wait, 10), web()) for _ in range(4)]
 
     replayed = post(taken).result(10)
 
