@@ -81,11 +81,8 @@ def _divided(request: SwapRequest, first: Offer, second: Offer) -> tuple[Quote, 
     amounts = best_split(first.pool, second.pool, request.amount_in)
     if 0 in amounts:
         return ()
-    try:
-        one = pricing.quote(request, first, amounts[0])
-        other = pricing.quote(request, second, amounts[1])
-    except OrderRejected:  # what is left of a pool would be too little
-        return ()
+    one = pricing.quote(request, first, amounts[0])
+    other = pricing.quote(request, second, amounts[1])
     # Together they have the minimum of the whole, not that of each rounded down.
     least = pricing.min_amount_out(one.amount_out + other.amount_out, request.slippage_bps)
     return one, replace(other, min_amount_out=least - one.min_amount_out)

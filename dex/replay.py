@@ -28,25 +28,27 @@ def replay_route(
     config: ExchangeConfig,
     request: SwapRequest,
     *,
-    asked: Iterable[Asked],
-    failures: tuple[QuoteFailure, ...],
+    answers: Iterable[Asked | QuoteFailure],
     strategy: Strategy,
 ) -> Route:
-    """The decision on the same blocks, with the failures that there were.
+    """The decision on the same blocks, with the failures that there were; in their order.
 
     Raises DexError where the market of this seed has no such quote, ValueError for a venue or
     curve that is not there any more.
     """
     market = open_market(config)
     quotes: list[Quote] = []
-    refusals: list[QuoteFailure] = []
-    for one in asked:
+    failures: list[QuoteFailure] = []
+    for one in answers:
+        if isinstance(one, QuoteFailure):
+            failures.append(one)
+            continue
         program = program_of(one.venue, one.curve)
         try:
             quotes.append(quote_at(market, program, request, one.block_height))
         except PoolTooSmall as error:
-            refusals.append(QuoteFailure.of(one.venue, error))
-    return decide(request, quotes=tuple(quotes), failures=(*refusals, *failures), strategy=strategy)
+            failures.append(QuoteFailure.of(one.venue, error))
+    return decide(request, quotes=tuple(quotes), failures=tuple(failures), strategy=strategy)
 
 
 def replay_outcome(

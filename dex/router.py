@@ -56,7 +56,7 @@ class Router:
         )
 
     def _without_resting(self, answers: list[Quote | QuoteFailure]) -> list[Quote | QuoteFailure]:
-        """A quote of a venue that rests is a failure, where another venue has one."""
+        """A venue that rests has neither quote nor pool, where another venue has a quote."""
         now = self._monotonic()
         self._resting = {name: until for name, until in self._resting.items() if now < until}
         if not any(isinstance(one, Quote) and one.venue not in self._resting for one in answers):
@@ -64,7 +64,7 @@ class Router:
         detail = "it could not build a transaction a moment ago"
         return [
             QuoteFailure(venue=one.venue, code="QUOTE_UNAVAILABLE", detail=detail)
-            if isinstance(one, Quote) and one.venue in self._resting
+            if one.venue in self._resting and (isinstance(one, Quote) or one.offer)
             else one
             for one in answers
         ]

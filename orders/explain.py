@@ -63,22 +63,23 @@ def _explain(order: Order, row: dict[str, Any]) -> Explanation:
 
 def _route_again(order: Order, row: dict[str, Any]) -> list[str]:
     stored = row["data"]
-    pools = [answer for answer in stored["quotes"] if "blockHeight" in answer]
-    errors = [answer for answer in stored["quotes"] if "blockHeight" not in answer]
     try:
         again = replay_route(
             settings.DEX,
-            replace(swap_request(order), attempt=row["attempt"]),
-            asked=[
-                Asked(venue=a["venue"], curve=a["curve"], block_height=a["blockHeight"])
-                for a in pools
-            ],
-            failures=tuple(QuoteFailure(venue=e["venue"], **e["error"]) for e in errors),
+            swap_request(order),
+            answers=map(_answer, stored["quotes"]),
             strategy=Strategy(stored["strategy"]),
         )
     except (DexError, ValueError) as error:
         return [f"the route cannot be worked out again: {error}"]
     return list(_differences("", stored, render.route_json(again)))
+
+
+def _answer(stored: dict[str, Any]) -> Asked | QuoteFailure:
+    """A venue whose pool is known is asked again; of any other the error is all there is."""
+    if "blockHeight" not in stored:
+        return QuoteFailure(venue=stored["venue"], **stored["error"])
+    return Asked(venue=stored["venue"], curve=stored["curve"], block_height=stored["blockHeight"])
 
 
 def _transaction_again(

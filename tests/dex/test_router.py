@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from dex import pricing
 from dex.errors import DexError, OrderRejected, VenueUnavailable
+from dex.pools import clmm, constant_product
+from dex.pools.base import Depth, MakePool
 from dex.router import REST_SECONDS, Router
 from dex.tokens import SOL, USDC
-from dex.types import Leg, Quote, Reason, Route, Swap, SwapRequest, SwapState
+from dex.types import Leg, Offer, Quote, Reason, Route, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
 
 REQUEST = SwapRequest(token_in=SOL, token_out=USDC, amount_in=10**9, slippage_bps=100)
@@ -291,6 +294,27 @@ async def test_a_venue_that_could_not_build_is_left_alone_for_a_while() -> None:
     )
     now += 0.1
     assert (await router.route(REQUEST)).venue == "raydium"
+
+
+async def test_a_venue_that_could_not_build_gets_no_part_either() -> None:
+    """Of an order that its pool is too small for."""
+    depth = Depth(reserve_in=10_000 * 10**9, reserve_out=1_500_000 * 10**6, a_to_b=True)
+    request = replace(REQUEST, amount_in=4_500 * 10**9)
+
+    def asked(venue: str, make: MakePool) -> Quote:
+        offer = Offer(venue=venue, curve="any", block_height=7, pool=make(depth))
+        return pricing.quote(request, offer)
+
+    venues = {
+        "raydium": StubVenue(lambda: asked("raydium", clmm.pool)),
+        "meteora": StubVenue(lambda: asked("meteora", constant_product.damm_v2)),
+    }
+    router = Router(venues, timeouts_ms=dict.fromkeys(venues, 5_000))
+    assert (await router.route(request)).venue == "meteora+raydium"
+
+    router.rest("raydium")
+
+    assert (await router.route(request)).venue == "meteora"
 
 
 async def test_where_every_venue_that_quotes_rests_the_best_is_taken() -> None:
