@@ -161,7 +161,12 @@ def test_rounds_are_a_number_from_one_on(text: str) -> None:
 def test_the_page_of_figures_has_what_was_measured() -> None:
     """Written by `python -m tests.bench.page`."""
     folder = settings.BASE_DIR / "docs" / "performance"
-    measured = page.table([folder / f"{name}.json" for name in ("before", "now", "fast")])
+    measured = page.table(
+        [
+            folder / f"{name}.json"
+            for name in ("before", "evening", "noon", "evening-fast", "noon-fast")
+        ]
+    )
 
     assert measured in (settings.BASE_DIR / "docs" / "performance.md").read_text()
     assert len(measured.splitlines()) == 2 + len(page.ROWS)
