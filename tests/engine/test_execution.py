@@ -102,7 +102,7 @@ def test_a_fill_that_was_not_signed_is_confirmed_and_somebody_is_told(
     monkeypatch: pytest.MonkeyPatch, amount_in: int, amount_out: int, told: list[str]
 ) -> None:
     order_id = place()
-    fill = Fill(amount_in=amount_in, amount_out=amount_out, landed_at=database.now())
+    fill = Fill(amount_in=amount_in, amount_out=amount_out)
     state = SwapState(status=SwapStatus.LANDED, fill=fill)
 
     with capture_logs() as lines:
@@ -661,24 +661,23 @@ def test_a_worker_that_is_about_to_end_tries_once_to_hand_over(
 ) -> None:
     order_id = place()
     execution.leaving.clear()
-    pauses: list[float] = []
+    tried: list[str] = []
 
     async def away(*_: Any, **__: Any) -> None:
         execution.gone.set()
         raise psycopg.OperationalError("the server closed the connection")
 
     def still_away(order: Order) -> bool:
+        tried.append(order.id)
         raise psycopg.OperationalError("still away")
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
 
     monkeypatch.setattr(claims, "release", still_away)
     monkeypatch.setattr(execution, "advance_with_others", away)
     monkeypatch.setattr(execution, "exchange", StubExchange)
-    execution.execute_order(order_id, sleep=sleep)
+    monkeypatch.setattr(execution, "RELEASE_PAUSES", (0.0, 0.01))
+    execution.execute_order(order_id)
 
-    assert pauses == [0.0]
+    assert tried == [order_id]
 
 
 def test_a_task_goes_on_with_the_next_order_until_there_is_none(
