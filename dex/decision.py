@@ -8,7 +8,17 @@ from dex.errors import OrderRejected, VenueUnavailable
 from dex.pricing import advantage_bps, fee_fraction
 from dex.splitting import best_split
 from dex.tokens import format_amount, format_fixed
-from dex.types import Leg, Offer, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
+from dex.types import (
+    Leg,
+    Offer,
+    Quote,
+    QuoteFailure,
+    Reason,
+    Route,
+    Strategy,
+    SwapRequest,
+    without_name,
+)
 
 # A second leg costs a second swap instruction: a split has to be worth it.
 MIN_SPLIT_GAIN_BPS = 5
@@ -141,15 +151,11 @@ def _alone(best: Quote, failures: tuple[QuoteFailure, ...], request: SwapRequest
     token = request.token_out
     opening = f"{_label(best)} returns {format_fixed(token, best.amount_out)} {token.symbol}"
     others = (
-        f"{failure.venue.capitalize()}: {failure.code}, {_without_name(failure)}"
+        f"{failure.venue.capitalize()}: {failure.code}, "
+        + without_name(failure.venue, failure.detail)
         for failure in failures
     )
     return "; ".join((opening, *others))
-
-
-def _without_name(failure: QuoteFailure) -> str:
-    """What it says, where who says it has been named."""
-    return failure.detail.removeprefix(failure.venue).removeprefix(":").strip()
 
 
 def _label(quote: Quote) -> str:

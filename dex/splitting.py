@@ -104,8 +104,10 @@ def _grid_and_golden_section(total: Output, amount_in: int) -> Iterable[int]:
     points = [amount_in * cell // GRID for cell in range(GRID + 1)]
     best = max(range(GRID + 1), key=lambda cell: total(points[cell]))
     low, high = points[max(best - 1, 0)], points[min(best + 1, GRID)]
+    step = max(1, amount_in // PROBE)
     around = _golden_section(total, low, high, finest=max(1, amount_in // FINEST))
-    return (points[best], *around)
+    # Where only a division finer than a cell gains, the grid sees an end.
+    return (points[best], step, amount_in - step, *around)
 
 
 def _golden_section(total: Output, low: int, high: int, *, finest: int) -> tuple[int, ...]:

@@ -117,6 +117,11 @@ class Leg:
     quote: Quote
 
 
+def without_name(venue: str, detail: str) -> str:
+    """What a venue says, for a place where it has been named."""
+    return detail.removeprefix(venue).removeprefix(":").strip()
+
+
 def route_name(venues: Iterable[str]) -> str:
     """Of a route through these: "raydium", and "raydium+meteora" where it is divided."""
     return "+".join(venues)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from dex.types import without_name
+
 HEADINGS = ("venue", "pool", "returns", "at least", "price", "impact", "fee")
 
 
@@ -24,7 +26,7 @@ def quotes_table(token_out: str, quotes: list[dict[str, Any]]) -> str:
 
 def failure_row(quote: dict[str, Any]) -> str:
     venue, error = quote["venue"], quote["error"]
-    return f"{venue.capitalize()}: {error['code']}, {error['detail'].removeprefix(f'{venue}: ')}"
+    return f"{venue.capitalize()}: {error['code']}, {without_name(venue, error['detail'])}"
 
 
 def quote_row(token_out: str, quote: dict[str, Any]) -> tuple[str, ...]:

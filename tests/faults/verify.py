@@ -58,27 +58,17 @@ def progress(lives: Lives, moments: list[float]) -> list[float]:
 
 
 def ends(lives: Lives, crashed: dict[str, float], fences: dict[str, int]) -> list[float]:
-    """Seconds from the crash of an order's worker to the order's end, without what a retry waited.
+    """Seconds from the crash of an order's worker to the order's end.
 
-    Others that were lost keep their places for a lease. Of orders that one worker was lost with:
-    those that others were lost with as well take longer. So do those that come to a third attempt:
-    the chain waits for a transaction that it dropped.
+    Of orders that one worker was lost with: those that others were lost with as well take longer.
+    So do those that come to a third attempt: the chain waits for a transaction that it dropped.
     """
     last = {order_id: lives[order_id][-1] for order_id in crashed}
     return [
-        last[order_id].at - at - waited(lives[order_id], at)
+        last[order_id].at - at
         for order_id, at in crashed.items()
         if last[order_id].attempt <= 2 and fences[order_id] <= last[order_id].attempt + 1
     ]
-
-
-def waited(steps: list[Step], since: float) -> float:
-    """Seconds that the order's retries were due and had no place, from a moment on."""
-    return sum(
-        max(0.0, after.at - max(before.due, since))
-        for before, after in pairwise(steps)
-        if before.status == "pending" and before.attempt > 1
-    )
 
 
 def fences(fleet: Fleet, clients: Clients) -> dict[str, int]:
