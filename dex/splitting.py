@@ -111,11 +111,18 @@ def _grid_and_golden_section(total: Output, amount_in: int) -> Iterable[int]:
 
 
 def _golden_section(total: Output, low: int, high: int, *, finest: int) -> tuple[int, ...]:
+    """Each turn leaves one of the two points inside where the next one has it."""
+    left, right = low + _shorter(low, high), high - _shorter(low, high)
     while high - low > max(finest, 3):
-        span = (high - low) * 381_966 // 1_000_000
-        left, right = low + span, high - span
         if total(left) < total(right):
-            low = left
+            low, left = left, right
+            right = high - _shorter(low, high)
         else:
-            high = right
+            high, right = right, left
+            left = low + _shorter(low, high)
     return low, (low + high) // 2, high
+
+
+def _shorter(low: int, high: int) -> int:
+    """0.382 of the way: two numbers of Fibonacci, so that points are left where they are due."""
+    return (high - low) * 832_040 // 2_178_309

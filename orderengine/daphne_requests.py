@@ -59,7 +59,12 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
         self.process()
 
     def process(self) -> Any:
-        """An Origin that is none is `null`: the application refuses that as it does any other."""
+        """An Origin that is none is `null`: the application refuses that as it does any other.
+
+        Where the application is mounted is not the client's to say, which would take a path past
+        the rules of a proxy in front.
+        """
+        self.requestHeaders.removeHeader(b"daphne-root-path")
         origins = self.requestHeaders.getRawHeaders(b"origin")
         if origins and not all(map(is_origin, origins)):
             self.requestHeaders.setRawHeaders(b"origin", [b"null"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
+from dex.types import without_name
 from orders.admin.badges import badge, seconds
 from orders.models import IN_EXECUTION, Order, OrderEvent, Status
 
@@ -62,6 +63,14 @@ def since(event: OrderEvent, following: OrderEvent) -> float:
 
 
 def quotes(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers of the venues; `chosen` is what of the amount a venue was given."""
+    """The answers of the venues; `chosen` is what of the amount a venue was given, `refusal` what
+    it said where it gave no quote."""
     legs = {leg["venue"]: leg["amountIn"] for leg in data.get("legs", [])}
-    return [{**quote, "chosen": legs.get(quote["venue"])} for quote in data.get("quotes", [])]
+    return [
+        {**quote, "chosen": legs.get(quote["venue"]), "refusal": refusal(quote)}
+        for quote in data.get("quotes", [])
+    ]
+
+
+def refusal(quote: dict[str, Any]) -> str:
+    return without_name(quote["venue"], quote["error"]["detail"]) if "error" in quote else ""

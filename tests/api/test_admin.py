@@ -190,6 +190,17 @@ def test_the_failure_of_an_order_is_said(operator: Client) -> None:
     assert page.count("attempt 2") == 3
 
 
+def test_a_venue_that_refused_is_named_once(operator: Client) -> None:
+    order = factories.order_in(Status.ROUTING)
+    error = {"code": "INSUFFICIENT_LIQUIDITY", "detail": "meteora: the pool cannot take all of it"}
+    data = {"quotes": [{"venue": "meteora", "error": error}]}
+    lifecycle.advance(order, Status.BUILDING, data=data)
+
+    page = operator.get(f"{LIST}{quote(order.id)}/change/").text
+
+    assert "<b>INSUFFICIENT_LIQUIDITY</b> the pool cannot take all of it</td>" in page
+
+
 # Pages ------------------------------------------------------------------------------------------
 
 

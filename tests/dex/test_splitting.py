@@ -286,3 +286,14 @@ def fits(pool: Pool, part: int) -> bool:
         return output(pool, part) * 100 <= pool.reserve_out * 98
     except ValueError:
         return False
+
+
+def test_a_search_walks_each_pool_once_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 21 points of the grid, 26 turns of the golden section (a tenth to a millionth), a few beside.
+    walked: list[int] = []
+    swap = dlmm.DlmmPool.swap
+    monkeypatch.setattr(
+        dlmm.DlmmPool, "swap", lambda pool, part: walked.append(part) or swap(pool, part)
+    )
+    best_split(clmm.pool(SOL_USDC), dlmm.pool(SOL_USDC), 1_000 * 10**9)
+    assert len(walked) <= 21 + 26 + 6

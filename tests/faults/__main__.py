@@ -121,6 +121,7 @@ async def carry_out(scenario: Scenario, fleet: Fleet, seed: str, *, long: bool) 
             row.late.append(f"{name}: there was nothing to measure")
         elif worst > least:
             row.late.append(f"{name}: {worst:.1f} s, more than {least:g} s")
+            row.late += [f"{name}: {story}" for story in verify.stories(lives, run.crashed, least)]
     await clients.close()
     row.seconds = time.monotonic() - begun
     return row

@@ -125,6 +125,17 @@ def test_after_the_answer_to_head_comes_the_next_answer(running: Running, path: 
     connection.close()
 
 
+def test_a_client_does_not_say_where_the_application_is_mounted(running: Running) -> None:
+    """Else a proxy that keeps /metrics to itself would let /open/metrics through."""
+    mounted = {"Daphne-Root-Path": "/open"}
+
+    moved = httpx.get(f"{running.url}/open/metrics", headers=mounted, trust_env=False)
+    asked = httpx.get(f"{running.url}/admin/", headers=mounted, trust_env=False)
+
+    assert moved.status_code == 404
+    assert asked.headers["Location"].startswith("/admin/login/")
+
+
 def test_a_whole_address_is_read_as_its_path(running: Running) -> None:
     """As a proxy's client sends it (RFC 9112, 3.2.2)."""
     order_id = running.place()
