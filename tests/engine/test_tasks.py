@@ -177,6 +177,18 @@ def test_the_broker_is_redis_with_our_habits() -> None:
         assert isinstance(channel.qos, broker.QoS)
 
 
+def test_a_hint_that_a_worker_has_read_is_not_put_back_when_it_stops() -> None:
+    """The dispatcher hints again what still has to run; what is put back is hinted twice."""
+    queue = settings.CELERY_TASK_DEFAULT_QUEUE
+    hints._broker().delete(queue)
+    assert hints.send("ord_1")
+
+    with app.connection_for_write() as connection:
+        assert connection.SimpleQueue(queue).get(timeout=5) is not None  # not acknowledged
+
+    assert hints.waiting() == 0
+
+
 def test_a_message_of_a_connection_that_is_gone_can_be_acknowledged() -> None:
     """It raised AttributeError in kombu 5.7.0, and ended the worker."""
     connection = app.connection_for_write()
