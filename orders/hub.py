@@ -9,10 +9,12 @@ it reads what no bell has brought itself, once for all sockets.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -208,14 +210,23 @@ class Hub:
 
     async def _read(self, since: Mapping[Key, float]) -> None:
         """Bring from the rows what no bell has: all that follows what was heard of an order, or
-        else its events from a moment on."""
-        keys = iter(since)
-        while some := list(islice(keys, READ_TOGETHER)):
+        else its events from a moment on. What was heard of first meanwhile is read once more."""
+        keys = deque(since)
+        while some := [keys.popleft() for _ in range(min(len(keys), READ_TOGETHER))]:
             wanted = {key[1]: (self._in_order.newest(key), since[key]) for key in some}
-            for number, event in enumerate(await in_socket_thread(queries.events_since, wanted)):
-                if number % RUNG_TOGETHER == 0:  # for sockets to send what they have
-                    await asyncio.sleep(0)
-                self._in_order.fill(heard(owner_group(event.owner_id), event.frame(replayed=False)))
+            events = await in_socket_thread(queries.events_since, wanted)
+            found = {order_id: list(of) for order_id, of in groupby(events, attrgetter("order_id"))}
+            rung = 0
+            for key in some:
+                if rung >= RUNG_TOGETHER:
+                    await asyncio.sleep(0)  # for sockets to send what they have
+                    rung = 0
+                if wanted[key[1]][0] == 0 < self._in_order.newest(key):
+                    keys.append(key)
+                    continue
+                for event in found.get(key[1], ()):
+                    self._in_order.fill(heard(key[0], event.frame(replayed=False)))
+                    rung += 1
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

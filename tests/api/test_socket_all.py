@@ -351,6 +351,33 @@ async def test_an_order_that_was_heard_of_has_no_gap_from_before_the_subscriptio
     assert seqs(await hers.events(5)) == [1, 2, 3, 4, 5]
 
 
+async def test_an_order_that_is_heard_of_while_its_rows_are_read_has_no_gap(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, kept, read = events.publish, [], queries.events_since
+    reading, read_on = threading.Event(), threading.Event()
+
+    def at_length(*asked: Any) -> list[events.Event]:
+        found = read(*asked)
+        reading.set()
+        read_on.wait(10)
+        return found
+
+    monkeypatch.setattr(events, "publish", kept.append)
+    order_id = await place(owner_id=alice.pk)
+    await execute(order_id)
+    await hear_all(hers)
+    monkeypatch.setattr(queries, "events_since", at_length)
+
+    publish(kept[2])  # the first that is heard of it: what was before the subscription is not read
+    await asyncio.to_thread(reading.wait, 10)
+    publish(kept[0])  # later still
+    await asyncio.sleep(0.1)
+    read_on.set()
+
+    assert seqs(await hers.events(5)) == [1, 2, 3, 4, 5]
+
+
 async def test_what_was_lost_comes_before_what_follows_it(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
