@@ -174,7 +174,7 @@ DATABASES["default"] |= {
         },
         **url_options,
         # Less than the client waits (dex.postgres): what is given up is not carried out later.
-        "options": f"-c statement_timeout=2000 {IN_UTC} {url_options.get('options', '')}",
+        "options": f"-c statement_timeout=2000 {IN_UTC} {url_options.get('options', '')}".strip(),
     },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -147,6 +147,8 @@ class SimulatedChain:
     def _reply(
         self, transaction: DecodedTransaction, refusal: str, *state: Any
     ) -> SwapState | VenueUnavailable:
+        if refusal == "TX_EXPIRED":
+            self._database.forget_clock()  # it may have been set forward
         if refusal:
             return VenueUnavailable(refusal, TOO_LATE[refusal])
         if self._rules.loses_reply(transaction):

@@ -61,6 +61,10 @@ class Database:
             clock = await asyncio.shield(self._reading)
         return height_at((clock[0] + now_ns) // 1_000_000)
 
+    def forget_clock(self) -> None:
+        """Ask for it anew: what was sent by it is too late for the database."""
+        self._clock = None
+
     def close(self) -> None:
         self._closed = True
         self._sending.close()

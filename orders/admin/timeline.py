@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from django.utils.safestring import SafeString
@@ -32,9 +33,7 @@ class Step:
 def steps(order: Order) -> list[Step]:
     """The events that happened, in order."""
     events = list(order.events.order_by("seq"))
-    return [
-        step(event, following) for event, following in zip(events, [*events[1:], None], strict=True)
-    ]
+    return [step(event, following) for event, following in zip_longest(events, events[1:])]
 
 
 def still_to_come(order: Order) -> list[SafeString]:

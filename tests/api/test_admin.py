@@ -190,6 +190,13 @@ def test_the_failure_of_an_order_is_said(operator: Client) -> None:
     assert page.count("attempt 2") == 3
 
 
+def test_an_order_whose_events_were_dropped_has_a_page(operator: Client) -> None:
+    order = factories.order_in(Status.CONFIRMED)
+    order.events.all().delete()
+
+    assert "Its events were dropped" in operator.get(f"{LIST}{quote(order.id)}/change/").text
+
+
 def test_a_venue_that_refused_is_named_once(operator: Client) -> None:
     order = factories.order_in(Status.ROUTING)
     error = {"code": "INSUFFICIENT_LIQUIDITY", "detail": "meteora: the pool cannot take all of it"}

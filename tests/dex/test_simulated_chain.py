@@ -16,6 +16,7 @@ from dex import postgres
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.exchange import Exchange, ExchangeConfig
 from dex.instructions import DecodedTransaction, SwapInstruction
+from dex.simulation import database
 from dex.simulation.blocks import BLOCK_MS
 from dex.simulation.chain import SimulatedChain
 from dex.simulation.database import CLOCK_MAX_AGE_NS, Database
@@ -466,6 +467,21 @@ def test_a_database_that_is_gone_is_a_venue_that_does_not_answer(
         with pytest.raises(VenueUnavailable) as caught:
             call()
         assert caught.value.code == "QUOTE_UNAVAILABLE"
+
+
+def test_a_clock_that_was_set_forward_costs_one_attempt(
+    exchange_with, request_for, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = exchange_with()
+    with monkeypatch.context() as before:
+        before.setattr(database, "_UNIX_MS", f"{database._UNIX_MS} - 60000")
+        swap = built(exchange, request_for())
+    with pytest.raises(VenueUnavailable, match="TX_EXPIRED"):
+        exchange.send(swap)
+
+    again = built(exchange, request_for(attempt=2))
+
+    assert exchange.send(again).status is SwapStatus.LANDED
 
 
 async def test_whoever_stops_waiting_for_a_silent_database_is_let_go(

@@ -210,6 +210,16 @@ def test_an_order_that_was_never_routed_has_nothing_to_explain(
     assert explained(order, capsys).splitlines()[-1] == "it was never routed"
 
 
+def test_of_an_order_whose_events_were_dropped_nothing_is_said(
+    exchange: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange()
+    order = executed()
+    order.events.all().delete()
+
+    assert explained(order, capsys).splitlines()[-1].startswith("its events were dropped")
+
+
 def test_an_order_that_is_not_there_is_one_line() -> None:
     with pytest.raises(CommandError, match="there is no order ord_1") as refused:
         call_command("explain", "ord_1")

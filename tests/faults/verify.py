@@ -75,7 +75,9 @@ def stories(lives: Lives, crashed: dict[str, float], longest: float) -> list[str
     """Of the orders that ended later than so many seconds after their crash: step by step."""
     return [
         f"{order_id}: "
-        + ", ".join(f"{step.status} {step.attempt} at {step.at - at:.1f} s" for step in lives[order_id])
+        + ", ".join(
+            f"{step.status} {step.attempt} at {step.at - at:.1f} s" for step in lives[order_id]
+        )
         for order_id, at in crashed.items()
         if lives[order_id][-1].at - at > longest
     ]

@@ -1,10 +1,14 @@
 """What `manage.py` says where a traceback would not help."""
 
 import json
+from threading import Thread
 from typing import Any
 
 import pytest
+from django.core.management import CommandError
 from psycopg.errors import QueryCanceled
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as server
 
 import manage
 from orders.consumers import MAX_FOLLOWED
@@ -46,7 +50,32 @@ def test_watch_asks_for_no_more_orders_than_a_socket_follows() -> None:
     assert watch.MOST_FOLLOWED == MAX_FOLLOWED
     reached = {f"ord_{number}": number for number in range(1_100)}
 
-    watch.subscribe(Socket(), reached, everything=True)  # type: ignore[arg-type]
+    watch.subscribe(Socket(), reached)  # type: ignore[arg-type]
 
     assert frames[0] == {"type": "subscribe", "scope": "all"}
     assert [frame["afterSeq"] for frame in frames[1:]] == list(range(100, 1_100))
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [("routing", "ord_1 has ended and its events were dropped"), ("confirmed", "")],
+)
+def test_watch_ends_with_its_order(last: str, told: str) -> None:
+    """Also where no event says so: the server closes with 1000."""
+
+    def serve(client: ServerConnection) -> None:
+        assert client.request is not None
+        assert client.request.path.endswith("?orderId=ord_1&afterSeq=0")
+        client.send('{"type": "hello"}')
+        event = {"type": "order.status", "orderId": "ord_1", "seq": 2, "status": last}
+        client.send(json.dumps(event))
+
+    with server(serve, "127.0.0.1", 0) as listening:
+        Thread(target=listening.serve_forever, daemon=True).start()
+        address = f"ws://127.0.0.1:{listening.socket.getsockname()[1]}/"
+        heard = watch.follow(address, "ord_1")
+        assert next(heard)["status"] == last
+        if told:
+            with pytest.raises(CommandError, match=told):
+                next(heard)
+        listening.shutdown()

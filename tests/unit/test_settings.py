@@ -599,3 +599,10 @@ def test_a_lease_is_as_long_as_a_quote_may_take(nowhere: dict[str, str]) -> None
 
     assert "ORDER_LEASE_SECONDS=15: " in said
     assert "17000 ms at most by DEX_QUOTE_TIMEOUT_MS" in said
+
+
+def test_pgbouncer_reads_the_options_of_a_connection(nowhere: dict[str, str]) -> None:
+    """It refuses a blank at their end."""
+    sent = settings({**nowhere, **PRODUCTION})["DATABASES"]["default"]["OPTIONS"]["options"]
+
+    assert re.fullmatch(r"-c \S+=\S+( -c \S+=\S+)*", sent)

@@ -38,7 +38,7 @@ class Command(BaseCommand):
         for explanation in explanations:
             self.stdout.write(text(order, explanation))
         differing = [part for explanation in explanations for part in explanation.differences]
-        self.stdout.write(verdict(explanations, differing))
+        self.stdout.write(verdict(order, explanations, differing))
         if differing:
             sys.exit(1)
 
@@ -85,7 +85,9 @@ def transaction(order: Order, explanation: Explanation) -> str:
     return "\n".join([f"tx {decoded.signature}\n  signature good, {count}, {memo}", table(rows)])
 
 
-def verdict(explanations: list[Explanation], differing: list[str]) -> str:
+def verdict(order: Order, explanations: list[Explanation], differing: list[str]) -> str:
+    if not order.events.exists():
+        return "\nits events were dropped (manage.py partitions retain): nothing says how it was routed"
     if not explanations:
         return "\nit was never routed"
     if differing:

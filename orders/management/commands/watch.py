@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -24,6 +25,7 @@ Event = dict[str, Any]
 PATH = "/api/orders/execute"
 RECONNECT_SECONDS = 1.0
 MOST_FOLLOWED = 1_000  # orders of one socket
+DONE = 1000  # the close code of an order's socket after its last event
 TERMINAL = {"confirmed", "failed", "cancelled", "expired"}
 
 
@@ -57,7 +59,7 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
     """Each event once, however often the connection drops. Raises CommandError."""
     reached = {} if order_id is None else {order_id: 0}  # the newest seq of each unfinished order
     try:
-        socket = open_socket(address)
+        socket = open_socket(address_of(address, order_id, reached))
     except (InvalidURI, InvalidHandshake, OSError, ValueError) as error:
         raise CommandError(f"no WebSocket at {address}: {error}") from None
     while True:
@@ -65,9 +67,21 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
             with socket:
                 yield from read(socket, reached, everything=order_id is None)
         except ConnectionClosed as closed:
+            if order_id is not None and closed.rcvd_then_sent and closed.rcvd.code == DONE:
+                raise CommandError(
+                    f"{order_id} has ended and its events were dropped: "
+                    f"GET /api/orders/{order_id} says how it ended"
+                ) from None
             place = f" after seq {reached[order_id]}" if order_id is not None else ""
             print(f"connection lost{place} ({closed}), connecting again", flush=True)
-        socket = reopen_socket(address)
+        socket = reopen_socket(address_of(address, order_id, reached))
+
+
+def address_of(address: str, order_id: str | None, reached: dict[str, int]) -> str:
+    """That of one order is closed by the server at its end."""
+    if order_id is None:
+        return address
+    return f"{address}?{urlencode({'orderId': order_id, 'afterSeq': reached[order_id]})}"
 
 
 def open_socket(address: str) -> ClientConnection:
@@ -86,13 +100,12 @@ def reopen_socket(address: str) -> ClientConnection:
             continue
 
 
-def subscribe(socket: ClientConnection, reached: dict[str, int], *, everything: bool) -> None:
-    """To the rest of each unfinished order, and to what comes new.
+def subscribe(socket: ClientConnection, reached: dict[str, int]) -> None:
+    """To what comes new, and to the rest of each unfinished order.
 
     Of more orders than a socket follows, the oldest are shown from what comes new.
     """
-    if everything:
-        socket.send(json.dumps({"type": "subscribe", "scope": "all"}))
+    socket.send(json.dumps({"type": "subscribe", "scope": "all"}))
     for order_id, seq in list(reached.items())[-MOST_FOLLOWED:]:
         socket.send(json.dumps({"type": "subscribe", "orderId": order_id, "afterSeq": seq}))
 
@@ -101,8 +114,8 @@ def read(socket: ClientConnection, reached: dict[str, int], *, everything: bool)
     """Raises ConnectionClosed, and CommandError for a refusal."""
     while True:
         frame: Event = json.loads(socket.recv())
-        if frame["type"] == "hello":
-            subscribe(socket, reached, everything=everything)
+        if frame["type"] == "hello" and everything:
+            subscribe(socket, reached)
         if frame["type"] == "error" and frame["status"] < 500:
             raise CommandError(f"{frame['code']}: {frame['detail']}")
         if frame["type"] == "error":
