@@ -1,11 +1,14 @@
 """Is the engine able to take and to run orders?"""
 
+import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from pkgutil import iter_modules
+from threading import Lock
+from typing import NamedTuple
 
 import redis
 import structlog
@@ -71,28 +74,43 @@ READINESS: dict[str, Check] = {
     "migrations": migrations_applied,
 }
 
-_answers: dict[str, tuple[float, str]] = {}
+# Each check is made by one at a time: a thread for each.
+_threads = ThreadPoolExecutor(len({*HEALTH, *READINESS}), thread_name_prefix="health")
+_lock = Lock()
+_asked: dict[str, "Future[Answer]"] = {}
 
 
-def report(checks: dict[str, Check]) -> dict[str, str]:
+class Answer(NamedTuple):
+    """ "ok" or "failed", and until when it is reused, of time.monotonic()."""
+
+    text: str
+    until: float
+
+
+async def report(checks: dict[str, Check]) -> dict[str, str]:
     """ "ok" or "failed" for each check; as slow as the slowest of them."""
-    with ThreadPoolExecutor(len(checks) or 1) as threads:
-        answers = threads.map(remembered, checks.keys(), checks.values())
-        return dict(zip(checks, answers, strict=True))
+    asked = {name: asyncio.wrap_future(ask(name, check)) for name, check in checks.items()}
+    return {name: (await asyncio.shield(answer)).text for name, answer in asked.items()}
 
 
-def remembered(name: str, check: Check) -> str:
-    until, answer = _answers.get(name, (0.0, ""))
-    if time.monotonic() >= until:
-        answer = run(name, check)
-        _answers[name] = (time.monotonic() + REMEMBER_SECONDS, answer)
-    return answer
+def ask(name: str, check: Check) -> "Future[Answer]":
+    """The answer of a moment ago, or the next one: whoever asks meanwhile waits for the same.
+
+    Anybody may ask, and many at once: each ping of the workers takes two of kombu's ten
+    connections, and ten at once would wait for each other for ever.
+    """
+    with _lock:
+        asked = _asked.get(name)
+        if asked is None or (asked.done() and time.monotonic() >= asked.result().until):
+            asked = _asked[name] = _threads.submit(run, name, check)
+        return asked
 
 
-def run(name: str, check: Check) -> str:
+def run(name: str, check: Check) -> Answer:
+    text = "ok"
     try:
         check()
     except Exception as error:  # a check that cannot be made has failed, whatever the reason
         log.warning("health.failed", check=name, error=str(error).strip())
-        return "failed"
-    return "ok"
+        text = "failed"
+    return Answer(text, time.monotonic() + REMEMBER_SECONDS)

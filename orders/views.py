@@ -233,7 +233,7 @@ class MetricsView(APIView):
         return HttpResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
-class HealthView(APIView):
+class HealthView(CoroutineView):
     """Served without a key, as often as asked for: load balancers have none."""
 
     authentication_classes: list[Any] = []
@@ -241,8 +241,12 @@ class HealthView(APIView):
     throttle_classes: list[Any] = []
     checks: dict[str, health.Check] = {}
 
-    def get(self, request: Request) -> Response:
-        checks = health.report(self.checks)
+    async def admit(self) -> None:
+        """Nothing is asked of who asks."""
+        self.initial(self.request)
+
+    async def get(self, request: Request) -> Response:
+        checks = await health.report(self.checks)
         healthy = set(checks.values()) <= {"ok"}
         body = {"status": "ok" if healthy else "unavailable", "checks": checks}
         return Response(body, status=200 if healthy else 503)

@@ -1,5 +1,7 @@
 """Health, statistics and quotes."""
 
+import asyncio
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("no_orders")
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_answers", {})
+    monkeypatch.setattr(health, "_asked", {})
 
 
 def works() -> None:
@@ -143,6 +145,23 @@ def test_an_answer_is_reused_for_a_moment_and_not_for_ever(
     now[0] += 5
     client.get("/health")
     assert len(asked) == 2
+
+
+async def test_all_who_ask_at_once_ask_one_question() -> None:
+    """A hundred pings at once used up kombu's connections, and no answer ever came again."""
+    begun, go_on = [], threading.Event()
+
+    def waits() -> None:
+        begun.append(1)
+        go_on.wait(10)
+
+    asked = [asyncio.create_task(health.report({"worker": waits})) for _ in range(300)]
+    await asyncio.sleep(0.1)
+    asked.pop().cancel()  # who stops waiting takes the answer from nobody
+    go_on.set()
+
+    assert [one["worker"] for one in await asyncio.gather(*asked)] == ["ok"] * 299
+    assert begun == [1]
 
 
 # Statistics --------------------------------------------------------------------------------------

@@ -301,7 +301,7 @@ def test_health(client: Client, path: str) -> None:
 
 
 def test_ill_health(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "remembered", lambda name, check: "failed")
+    monkeypatch.setattr(health, "run", lambda name, check: health.Answer("failed", 0))
 
     response = client.get("/health")
 

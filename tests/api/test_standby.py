@@ -88,7 +88,7 @@ def test_an_order_in_execution_is_left_to_whoever_can_write(
 
 def test_health_tells(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "REMEMBER_SECONDS", 0.0)
-    monkeypatch.setattr(health, "_answers", {})
+    monkeypatch.setattr(health, "_asked", {})
     monkeypatch.setattr(database, "rows", lambda *_: [{"read_only": "on"}])
 
     for path in ("/health", "/health/ready"):
@@ -100,7 +100,7 @@ def test_health_tells_of_a_redis_that_takes_no_writes(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "REMEMBER_SECONDS", 0.0)
-    monkeypatch.setattr(health, "_answers", {})
+    monkeypatch.setattr(health, "_asked", {})
     with redis.Redis.from_url(settings.REDIS_URL) as server:
         server.config_set("maxmemory", 1)
         try:

@@ -87,7 +87,7 @@ def transaction(order: Order, explanation: Explanation) -> str:
 
 def verdict(order: Order, explanations: list[Explanation], differing: list[str]) -> str:
     if not order.events.exists():
-        return "\nits events were dropped (manage.py partitions retain): nothing says how it was routed"
+        return "\nits events were dropped (manage.py partitions retain), and its route with them"
     if not explanations:
         return "\nit was never routed"
     if differing:
