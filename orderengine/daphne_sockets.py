@@ -23,8 +23,12 @@ log = structlog.get_logger(__name__)
 
 # A client that leaves more than this unread is cut off; the kernel holds some MB besides.
 MAX_UNSENT_BYTES = 1024 * 1024
-# Nothing is read from a client while more than so many of its frames wait for the application.
+# Nothing is read from a client while more than so many of its frames wait for the application, and
+# for a moment after so many that do not: pongs, or the parts of a message. Who goes on with those
+# is cut off.
 MAX_UNHEARD_FRAMES = 20
+FRAMES_AT_ONCE = 50
+MAX_EMPTY_FRAMES = 1_000
 LOOK_AGAIN_SECONDS = 0.02
 
 
@@ -40,6 +44,7 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
     """
 
     reading_paused = False
+    empty_frames = 0  # since the last whole message
 
     def onOpen(self) -> None:
         # Whoever is refused reads why, and not that the connection was reset.
@@ -94,19 +99,40 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
     def stopProducing(self) -> None:
         """The connection is lost."""
 
+    def consumeData(self) -> None:
+        """Not all that has arrived, which may be ten thousand frames: the other clients wait."""
+        if self.state not in {self.STATE_OPEN, self.STATE_CLOSING}:
+            super().consumeData()  # the handshake
+            return
+        for _ in range(FRAMES_AT_ONCE):
+            if self.reading_paused or not self.processData() or self.state == self.STATE_CLOSED:
+                return
+        self.empty_frames += FRAMES_AT_ONCE
+        if self.empty_frames > MAX_EMPTY_FRAMES:
+            log.warning("socket.says_nothing", client=self.client_addr)
+            self.transport.abortConnection()
+        else:
+            self.pause_reading()
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         super().onMessage(payload, isBinary)
+        self.empty_frames = 0
         self.spread_pings()
         if not self.reading_paused and self.too_many_unheard():
-            self.reading_paused = True
-            self.transport.pauseProducing()
-            reactor.callLater(LOOK_AGAIN_SECONDS, self.read_on)
+            self.pause_reading()
+
+    def pause_reading(self) -> None:
+        self.reading_paused = True
+        self.transport.pauseProducing()
+        reactor.callLater(LOOK_AGAIN_SECONDS, self.read_on)
 
     def read_on(self) -> None:
-        if self.too_many_unheard() and self.state != self.STATE_CLOSED:
+        if self.state != self.STATE_CLOSED and self.too_many_unheard():
             reactor.callLater(LOOK_AGAIN_SECONDS, self.read_on)
-        else:
-            self.reading_paused = False
+            return
+        self.reading_paused = False
+        self.consumeData()
+        if not self.reading_paused:
             self.transport.resumeProducing()
 
     def too_many_unheard(self) -> bool:

@@ -1,6 +1,7 @@
 """Who opens a socket, from where, and what it wants to hear."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,7 +26,9 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
         )
         return signed_in
     if (ticket := query_of(scope).get("ticket")) is not None:
-        admitted: Caller = await in_socket_thread(tickets.redeem, ticket)
+        admitted: Caller = await in_socket_thread(
+            limits.counted, partial(tickets.redeem, ticket), address(scope)
+        )
         return required(admitted)
     session = scope.get("session")
     if session and session.session_key and is_ours(origin, headers.get("host", "")):

@@ -68,6 +68,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         self.following_all = False
         self.sent: dict[str, int] = {}  # the last seq of each of RECENT
         self.has_place = False
+        self.pace = limits.Pace()
         self.closing = False
         self.close_after = ""  # the order of the address, if it names one
         self.sending = asyncio.Lock()
@@ -155,6 +156,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
         if self.closing:
             return
         said, frame = None, None
+        if wait := self.pace.wait(self.now()):
+            await asyncio.sleep(wait)
         try:
             said = self.parse(text_data)
             frame = self.checked(said)
@@ -195,6 +198,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
             raise Problem(status=429, code="TOO_MANY_SOCKETS", detail=detail)
         open_of[self.bucket] += 1
         self.has_place = True
+        self.pace = limits.pace_of(self.bucket)
 
     async def spend(self) -> None:
         """Raises Problem where the caller has asked too often."""

@@ -7,6 +7,7 @@ nobody waits, while Redis is away.
 
 import math
 import time
+from collections.abc import Callable
 
 import redis
 import structlog
@@ -25,6 +26,10 @@ log = structlog.get_logger(__name__)
 REDIS_SECONDS = 0.1
 # After Redis failed, one call in so many seconds tries it; the others do not wait.
 PAUSE_SECONDS = 5.0
+# Of a caller's sockets together, at least: twice as many as requests.
+FRAMES_AT_ONCE = 1_000
+FRAMES_A_SECOND = 50
+MOST_PACES = 10_000
 
 # Microseconds. ARGV: of one request, of a whole bucket.
 # Returns whether they are granted, what is left, until the bucket is full, until they would be.
@@ -90,11 +95,46 @@ def bucket_of(caller: Caller, address: str | None) -> str:
 
 def counted_caller(authorization: str, address: str | None) -> Caller:
     """As keys.caller_of_key; who has no good key is counted by address. Raises Problem."""
+    return counted(lambda: keys.caller_of_key(authorization), address)
+
+
+def counted(sign_in: Callable[[], Caller], address: str | None) -> Caller:
+    """What it answers; a refusal is counted by address. Raises Problem."""
     try:
-        return keys.caller_of_key(authorization)
+        return sign_in()
     except Problem:
         spend(bucket_of(Caller(None), address))
         raise
+
+
+class Pace:
+    """How many frames of a caller are heard: many at once, then at a pace. Who sends more waits.
+
+    They are not counted as requests, for a client that comes back follows all its orders again; but
+    each may ask PostgreSQL. In this process; its sockets are opened at the pace of API_RATE_LIMIT.
+    """
+
+    def __init__(self) -> None:
+        self.full_at = 0.0  # of the loop's clock
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next frame may be heard."""
+        if settings.API_RATE_LIMIT is None:
+            return 0.0
+        most, seconds = settings.API_RATE_LIMIT
+        each = 1 / max(FRAMES_A_SECOND, 2 * most / seconds)
+        self.full_at = max(self.full_at, now) + each
+        return max(0.0, self.full_at - now - each * max(FRAMES_AT_ONCE, most))
+
+
+_paces: dict[str, Pace] = {}
+
+
+def pace_of(bucket: str) -> Pace:
+    """All sockets of a caller have one, also those that are opened later."""
+    if len(_paces) >= MOST_PACES:
+        _paces.clear()
+    return _paces.setdefault(bucket, Pace())
 
 
 def spend(bucket: str, allowance: tuple[int, int] | None = None) -> dict[str, str]:

@@ -134,6 +134,25 @@ def test_a_client_that_writes_faster_than_it_is_answered_is_made_to_wait(web: Ru
     assert answered > 10_000
 
 
+@pytest.mark.parametrize(
+    ("first", "frame"),
+    [(b"", b"\x8a\x80" + bytes(4)), (b"\x01\x80" + bytes(4), b"\x00\x80" + bytes(4))],
+    ids=["pongs", "parts of a message that are empty"],
+)
+def test_ten_thousand_frames_in_one_read_do_not_hold_up_the_others(
+    web: Running, first: bytes, frame: bytes
+) -> None:
+    """And whoever says nothing by them is cut off."""
+    answered = 0
+    with ThreadPoolExecutor() as threads, deaf_client(web) as flooding, httpx.Client() as other:
+        flood = threads.submit(send_for_ever, flooding, first + frame * 10_000)
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            answered += other.get(f"{web.url}/health/live").status_code == 200
+        assert flood.done()
+    assert answered > 50  # 4 where all that has arrived is gone through at once
+
+
 def send_for_ever(client: socket.socket, data: bytes) -> None:
     with suppress(OSError):  # the test shuts it down
         while True:

@@ -67,7 +67,7 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
             with socket:
                 yield from read(socket, reached, everything=order_id is None)
         except ConnectionClosed as closed:
-            if order_id is not None and closed.rcvd_then_sent and closed.rcvd.code == DONE:
+            if order_id is not None and has_ended(closed):
                 raise CommandError(
                     f"{order_id} has ended and its events were dropped: "
                     f"GET /api/orders/{order_id} says how it ended"
@@ -75,6 +75,11 @@ def follow(address: str, order_id: str | None) -> Iterator[Event]:
             place = f" after seq {reached[order_id]}" if order_id is not None else ""
             print(f"connection lost{place} ({closed}), connecting again", flush=True)
         socket = reopen_socket(address_of(address, order_id, reached))
+
+
+def has_ended(closed: ConnectionClosed) -> bool:
+    """Whether the server has said, by itself, that no more comes."""
+    return closed.rcvd is not None and closed.rcvd.code == DONE and bool(closed.rcvd_then_sent)
 
 
 def address_of(address: str, order_id: str | None, reached: dict[str, int]) -> str:
