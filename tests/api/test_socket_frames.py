@@ -134,6 +134,10 @@ async def test_a_second_subscription_goes_on_and_begins_again_where_it_says_so(
     await execute(order_id)
     assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
 
+    await socket.send(type="subscribe", orderId=order_id)  # which has ended
+    await acknowledged(socket, "subscribe")
+    assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
 
 async def test_subscribing_to_an_order_that_is_not_there_is_refused(socket: Socket) -> None:
     await socket.send(type="subscribe", orderId=UNKNOWN)
