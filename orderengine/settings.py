@@ -362,7 +362,10 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Order Execution Engine",
     "DESCRIPTION": "Routes token swap orders to the better of two Solana DEXs. Decimals are "
-    "answered as strings, timestamps in UTC; every refusal is RFC 9457 problem details.",
+    "answered as strings, timestamps in UTC; every refusal is RFC 9457 problem details. Any path "
+    "may answer 405 to another method, 431 to a head that is too long, and 400 `BAD_REQUEST` to "
+    "what is no HTTP request.",
+    "SERVERS": [{"url": "/"}],
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
     "POSTPROCESSING_HOOKS": ["orders.openapi.complete"],

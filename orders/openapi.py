@@ -35,7 +35,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from dex import tokens
-from orders import problems, views
+from orders import metrics, problems, views
 from orders.once import once
 from orders.openapi_components import CLIENT_ORDER_ID, ORDER_ID, SCHEMAS, ref
 from orders.serializers import (
@@ -45,11 +45,22 @@ from orders.serializers import (
     OrderFilterSerializer,
     OrderRequestSerializer,
     QuoteRequestSerializer,
+    SocketQuerySerializer,
 )
 
 HEADER: Final = "header"
 
 # Requests ---------------------------------------------------------------------------------------
+
+# A number above 0, and its exponent. asyncapi.yaml has the same.
+POSITIVE = r"(0{0,39}[1-9][0-9]{0,39}(\.[0-9]{1,40})?|0{1,40}\.0{0,39}[1-9][0-9]{0,39})"
+EXPONENT = r"[eE][+-]?[0-9]{1,3}"
+# Whole basis points up to 0.5, without an exponent.
+FRACTION = r"0{1,40}\.(([1-4][0-9]{0,3}|0[1-9][0-9]{0,2}|00[1-9][0-9]?|000[1-9])0{0,36}|50{0,39})"
+MOMENT = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+    r"([Zz]|[+-][0-9]{2}:?[0-9]{2})?$"
+)
 
 
 class StrictExtension(OpenApiSerializerExtension):
@@ -59,6 +70,10 @@ class StrictExtension(OpenApiSerializerExtension):
     def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         schema.pop("description", None)  # the docstring speaks to programmers
+        for name, field in self.target.fields.items():
+            if hasattr(field, "child"):  # drf-spectacular leaves the bounds of a list out
+                bounds = {"minItems": field.min_length, "maxItems": field.max_length}
+                schema["properties"][name] |= bounds
         return {**schema, "additionalProperties": False}
 
 
@@ -66,12 +81,22 @@ class TokenExtension(OpenApiSerializerFieldExtension):
     target_class = "orders.serializers.TokenField"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        names = [*(token.symbol for token in tokens.TOKENS), "WSOL"]
+        symbols = ["".join(f"[{c}{c.lower()}]" for c in name) for name in tokens.BY_SYMBOL]
+        names = "|".join([*symbols, *(token.mint for token in tokens.TOKENS)])
         return {
             "type": "string",
-            "enum": names + [token.mint for token in tokens.TOKENS],
+            "pattern": f"^({names})$",
             "description": "A symbol, in any case, or a mint.",
         }
+
+
+class TimestampExtension(OpenApiSerializerFieldExtension):
+    """Wider than `date-time`, which has a zone."""
+
+    target_class = "orders.serializers.Timestamp"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": MOMENT, "description": "UTC where it has no zone."}
 
 
 class DecimalExtension(OpenApiSerializerFieldExtension):
@@ -84,17 +109,15 @@ class DecimalExtension(OpenApiSerializerFieldExtension):
             return {
                 "oneOf": [
                     {"type": "number", "minimum": 0.0001, "maximum": 0.5},
-                    {"type": "string", "pattern": r"^0{1,40}\.[0-9]{1,4}0{0,36}$"},
+                    {"type": "string", "pattern": f"^({FRACTION}|{POSITIVE}{EXPONENT})$"},
                 ],
-                "description": "The tolerance: a fraction in whole basis points, at most 0.5.",
+                "description": "The tolerance: a fraction in whole basis points, above 0 and at "
+                "most 0.5.",
             }
         return {
             "oneOf": [
                 {"type": "number", "exclusiveMinimum": 0},
-                {
-                    "type": "string",
-                    "pattern": r"^[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?$",
-                },
+                {"type": "string", "pattern": f"^{POSITIVE}({EXPONENT})?$"},
             ],
             "description": "Whole tokens, with no more decimals than the token has; above 0 and "
             "at most 2^64 - 1 base units.",
@@ -109,7 +132,7 @@ REFUSALS = {
     403: "A session without its CSRF token.",
     404: "There is no such thing, or it is somebody else's.",
     413: "The body is larger than 256 KiB.",
-    415: "The body is not application/json.",
+    415: "The body is not application/json, or it has a Content-Encoding.",
     426: "Without an Upgrade header.",
     429: "Too many requests.",
     500: "A fault of the engine; it was logged.",
@@ -153,10 +176,19 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 ETAG = OpenApiParameter(
     "ETag", str, HEADER, description="Changes with every event.", required=True, response=[200, 304]
 )
+NOT_REUSED = OpenApiParameter(
+    "Cache-Control", {"type": "string", "const": "private, no-cache"}, HEADER,
+    description="Kept by the client alone, who asks each time.", required=True,
+    response=[200, 304],
+)  # fmt: skip
+NOT_STORED = OpenApiParameter(
+    "Cache-Control", {"type": "string", "const": "no-store"}, HEADER, required=True, response=[201]
+)
 IF_NONE_MATCH = OpenApiParameter("If-None-Match", str, HEADER, description="The ETag one has.")
 THE_ORDER = OpenApiParameter("order_id", ORDER_ID, "path")
 
 NO_CREDENTIALS: list[Any] = [{}]
+SESSION_OR_NONE: list[Any] = [{"session": []}, {}]
 MARKET = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "slippage": 0.01}
 FULL = MARKET | {"orderType": "market", "clientOrderId": "my-order-1"}
 
@@ -190,8 +222,11 @@ describe(
         operation_id="openSocket",
         tags=["websocket"],
         summary="The WebSocket of order events",
-        description="Connect with `?orderId=…&afterSeq=0` to get every event of an order.",
+        description="Connect with `?orderId=…&afterSeq=0` to get every event of an order; `ticket` "
+        "is one of POST /api/tickets. What is wrong with them is said on the socket, by an `error` "
+        "frame. /api/asyncapi.yaml describes the frames.",
         parameters=[
+            SocketQuerySerializer,
             RETRY_AFTER,
             OpenApiParameter(
                 "Upgrade", {"type": "string", "enum": ["websocket"]}, HEADER, response=[426]
@@ -199,7 +234,7 @@ describe(
         ],
         responses={
             101: OpenApiResponse(description="The WebSocket is open."),
-            **refusals(426),
+            **refusals(426, _400="The handshake is malformed (`BAD_REQUEST`)."),
         },
     ),
 )
@@ -227,7 +262,7 @@ describe(
         tags=["websocket"],
         summary="A ticket for `?ticket=` of the WebSocket's address, good once, for 30 s",
         request=None,
-        parameters=[RETRY_AFTER],
+        parameters=[NOT_STORED, RETRY_AFTER],
         responses={201: answer("Ticket", "Not to be cached."), **refusals(403)},
     ),
 )
@@ -250,7 +285,7 @@ describe(
         description="`attempt` is 2 as soon as the first has failed. What belongs to an attempt "
         "(venue, quotes, prices, fee, txHash, latencies) is that of the last: null or empty until "
         "it gets there. The events have all of them.",
-        parameters=[THE_ORDER, IF_NONE_MATCH, ETAG, RETRY_AFTER],
+        parameters=[THE_ORDER, IF_NONE_MATCH, ETAG, NOT_REUSED, RETRY_AFTER],
         responses={
             200: answer("Order", "The order."),
             304: OpenApiResponse(description="The client has it: nothing has happened since."),
@@ -276,12 +311,14 @@ describe(
         tags=["orders"],
         summary="Cancel a waiting order",
         description="One that is cancelled already has left pending, too: ask for it to see which. "
-        "It needs no body; one of JSON is to be an empty object.",
+        "It needs no body; one of JSON is to be an empty object, any other is not read.",
         request=None,
         parameters=[THE_ORDER, RETRY_AFTER],
         responses={
             200: answer("Order", "The order, cancelled."),
-            **refusals(*BODY, 404, _409="It has left pending."),
+            **refusals(
+                *BODY, 404, _409="It has left pending.", _415="The JSON has a Content-Encoding."
+            ),
         },
     ),
 )
@@ -297,7 +334,11 @@ describe(
         parameters=[RETRY_AFTER],
         responses={
             200: answer("Route", "The route."),
-            **refusals(*BODY, _404="No venue trades the pair."),
+            **refusals(
+                *BODY,
+                _400=f"{REFUSALS[400]} Or no pool fills the amount (`INSUFFICIENT_LIQUIDITY`).",
+                _404="No venue trades the pair (`NO_ROUTE`).",
+            ),
         },
     ),
 )
@@ -320,6 +361,34 @@ describe(
         summary="Your orders of the last minutes by when and how they ended",
         parameters=[ActivitySerializer, RETRY_AFTER],
         responses={200: answer("Activity", "For a chart."), **refusals(400)},
+    ),
+)
+describe(
+    views.AsyncAPIView,
+    get=extend_schema(
+        operation_id="asyncapi",
+        tags=["websocket"],
+        summary="Every frame of the WebSocket, as AsyncAPI 3",
+        auth=NO_CREDENTIALS,
+        parameters=[RETRY_AFTER],
+        responses={
+            (200, "application/yaml"): OpenApiResponse({"type": "object"}, "AsyncAPI 3."),
+            **{at: why for at, why in refusals().items() if at[0] in (429, 500)},
+        },
+    ),
+)
+describe(
+    views.MetricsView,
+    get=extend_schema(
+        operation_id="metrics",
+        tags=["engine"],
+        summary="For Prometheus",
+        auth=SESSION_OR_NONE,
+        parameters=[RETRY_AFTER],
+        responses={
+            (200, metrics.CONTENT_TYPE): OpenApiResponse(str, "Its text format."),
+            **refusals(_403="Neither staff nor in METRICS_ALLOW."),
+        },
     ),
 )
 describe(
@@ -353,6 +422,12 @@ SECURITY_SCHEMES = {
         "description": "A session of /admin/; anything but GET needs its CSRF token.",
     },
 }
+GIVEN_REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": HEADER,
+    "description": "1 to 64 of `A-Za-z0-9_.:-`; any other is replaced.",
+    "schema": {"type": "string"},
+}
 REQUEST_ID = {
     "description": "The request's X-Request-ID where it was well formed, else a new one.",
     "schema": {"type": "string"},
@@ -379,14 +454,19 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     components["schemas"] = dict(sorted({**components["schemas"], **SCHEMAS}.items()))
     components["securitySchemes"] = SECURITY_SCHEMES
     components["headers"] = {"X-Request-ID": REQUEST_ID, **RATE_LIMIT, "WWW-Authenticate": SIGN_IN}
+    components["parameters"] = {"X-Request-ID": GIVEN_REQUEST_ID}
     for path, operations in result["paths"].items():
         for operation in operations.values():
             if path in HEALTH:
                 operation["operationId"], operation["summary"] = HEALTH[path]
-            for parameter in operation.get("parameters", []):
+            parameters = operation.setdefault("parameters", [])
+            for parameter in parameters:
                 parameter["name"] = in_json(parameter["name"])
+            parameters.append({"$ref": "#/components/parameters/X-Request-ID"})
             counted = RATE_LIMIT if "429" in operation["responses"] else ()
             for status, response in operation["responses"].items():
+                if status == "101":
+                    continue  # it has none of these
                 sign_in = ["WWW-Authenticate"] if status == "401" else []
                 headers = response.setdefault("headers", {})
                 for name in ("X-Request-ID", *counted, *sign_in):

@@ -55,6 +55,22 @@ def record_of(
 
 
 ORDER_ID = text("Milliseconds, then random.", pattern="^ord_[0-9]{13}_[a-z0-9]{10}$")
+# Open lists: a client bears a code that it does not know.
+PROBLEM_CODES = (
+    *("BAD_REQUEST", "CLIENT_ORDER_ID_REUSED", "DATABASE_UNAVAILABLE", "FORBIDDEN"),
+    *("IDEMPOTENCY_KEY_ON_BATCH", "INSUFFICIENT_LIQUIDITY", "INTERNAL", "METHOD_NOT_ALLOWED"),
+    *("NOT_AUTHENTICATED", "NOT_CANCELLABLE", "NOT_FOUND", "NO_ROUTE", "QUOTE_UNAVAILABLE"),
+    *("TOO_LARGE", "TOO_MANY_REQUESTS", "TRADING_HALTED", "UNAVAILABLE", "UNSUPPORTED_MEDIA_TYPE"),
+    *("UPGRADE_REQUIRED", "VALIDATION"),
+)
+FIELD_CODES = (
+    *("ambiguous", "amount_out_of_range", "blank", "client_order_id_reused", "deadline_passed"),
+    *("duplicate", "invalid", "invalid_choice", "invalid_cursor", "max_length", "max_value"),
+    *("min_length", "min_value", "not_a_dict", "not_a_list", "not_a_number", "null"),
+    *("null_characters_not_allowed", "out_of_range", "overflow", "repeated", "required"),
+    *("same_token", "slippage_out_of_range", "surrogate_characters_not_allowed", "unknown_field"),
+    *("unknown_token",),
+)
 CLIENT_ORDER_ID = text(pattern="^[A-Za-z0-9_.:-]{1,64}$")
 TOKEN = text(enum=[token.symbol for token in tokens.TOKENS])
 TIMESTAMP = text(
@@ -98,16 +114,16 @@ QUOTE = record(
     feeToken=TOKEN,
     blockHeight=integer(),
 )
-QUOTE_REFUSAL = record(
+QUOTE_FAILURE = record(
     "A venue that gave no quote, and why; with its pool, where that may take a part of the order.",
     optional=("curve", "midPrice", "blockHeight"),
     venue=VENUE,
     curve=text("The kind of pool."),
     midPrice=decimal("tokenOut per tokenIn at the pool's spot."),
     blockHeight=integer(),
-    error=record(code=text(), detail=text()),
+    error=record(code=text(enum=FailureCode.values), detail=text()),
 )
-QUOTES = array({"anyOf": [ref("Quote"), ref("QuoteRefusal")]})
+QUOTES = array({"anyOf": [ref("Quote"), ref("QuoteFailure")]})
 ROUTE = record(
     "The decision, with everything it was made on.",
     venue=ROUTE_VENUE,
@@ -149,7 +165,7 @@ ORDER = record(
     seq=integer("Of the newest event.", minimum=1),
     attempt=integer("Counts from 1.", minimum=1),
     venue=nullable(ROUTE_VENUE),
-    quotes=QUOTES,
+    quotes=QUOTES | {"description": "Empty where no venue gave one: `failure` says why."},
     expectedPrice=nullable(decimal("tokenOut per tokenIn, as quoted.")),
     executedPrice=nullable(decimal("tokenOut per tokenIn, as filled.")),
     amountOut=nullable(amount("tokenOut")),
@@ -199,7 +215,6 @@ FILLED = record(
 )
 NOTHING = record()
 EVENT_DATA: dict[Status, Schema] = {
-    Status.PENDING: {"anyOf": [REQUESTED, RETRIED]},
     Status.ROUTING: NOTHING,
     Status.BUILDING: ref("Route"),
     Status.SUBMITTED: record(txHash=TX_HASH, venue=ROUTE_VENUE),
@@ -214,13 +229,14 @@ EVENT_DATA: dict[Status, Schema] = {
 }
 
 
-def event(status: Status, data: Schema) -> Schema:
+def event(status: Status, data: Schema, **first: Schema) -> Schema:
+    """`first` has what differs in an order's first event."""
     return record(
         type=text(const="order.status"),
         orderId=ORDER_ID,
-        seq=integer("1, 2, 3 … without gap.", minimum=1),
+        seq=first.get("seq", integer("1, 2, 3 … without gap.", minimum=1)),
         status=text(const=status.value),
-        previousStatus=nullable(text(enum=Status.values)),
+        previousStatus=first.get("previousStatus", text(enum=Status.values)),
         attempt=integer("Counts from 1.", minimum=1),
         timestamp=TIMESTAMP,
         replayed={"type": "boolean", "description": "Read from the store, not live."},
@@ -228,17 +244,15 @@ def event(status: Status, data: Schema) -> Schema:
     )
 
 
-def event_name(status: Status) -> str:
-    return f"{status.value.capitalize()}Event"
-
-
-EVENTS = {event_name(status): event(status, data) for status, data in EVENT_DATA.items()}
+FIRST: dict[str, Schema] = {"seq": integer() | {"const": 1}, "previousStatus": {"type": "null"}}
+EVENTS = {
+    "PlacedEvent": event(Status.PENDING, REQUESTED, **FIRST),
+    "RetryEvent": event(Status.PENDING, RETRIED),
+    **{f"{status.capitalize()}Event": event(status, data) for status, data in EVENT_DATA.items()},
+}
 EVENT = {
+    "description": "The frame `order.status` of the WebSocket has the same fields.",
     "oneOf": [ref(name) for name in EVENTS],
-    "discriminator": {
-        "propertyName": "status",
-        "mapping": {status.value: ref(event_name(status))["$ref"] for status in EVENT_DATA},
-    },
 }
 
 STATS = record(
@@ -301,13 +315,17 @@ PROBLEM = record(
     type=text(pattern="^urn:orderengine:problem:[a-z-]+$"),
     title=text("The status in words."),
     status={"type": "integer", "minimum": 400, "maximum": 599},
-    code=text("For programs.", pattern="^[A-Z_]+$", examples=["VALIDATION"]),
+    code=text(
+        f"For programs: {', '.join(PROBLEM_CODES)}; more may be added.",
+        pattern="^[A-Z_]+$",
+        examples=["VALIDATION"],
+    ),
     detail=text("For people."),
     requestId=text("As in the header X-Request-ID."),
     errors=array(
         record(
             pointer=text("The place in the body or the query (RFC 6901)."),
-            code=text(),
+            code=text(f"For programs: {', '.join(FIELD_CODES)}; more may be added."),
             detail=text(),
         )
     ),
@@ -321,7 +339,7 @@ SCHEMAS: dict[str, Schema] = {
     "OrderPage": ORDER_PAGE,
     "Failure": FAILURE,
     "Quote": QUOTE,
-    "QuoteRefusal": QUOTE_REFUSAL,
+    "QuoteFailure": QUOTE_FAILURE,
     "Route": ROUTE,
     "Event": EVENT,
     **EVENTS,

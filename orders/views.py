@@ -216,7 +216,6 @@ class ActivityView(APIView):
 class AsyncAPIView(APIView):
     """What the WebSocket speaks. Served without a key, as any documentation."""
 
-    schema = None  # not an operation of the REST API
     authentication_classes: list[Any] = []
     permission_classes = [AllowAny]
 
@@ -226,7 +225,6 @@ class AsyncAPIView(APIView):
 
 
 class MetricsView(APIView):
-    schema = None  # for Prometheus
     permission_classes = [metrics.MayScrape]
 
     def get(self, request: Request) -> HttpResponse:

@@ -9,6 +9,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from orders import asyncapi
+from orders.openapi_components import FIELD_CODES
 
 ADDRESS = "urn:asyncapi"
 DOCUMENT: dict[str, Any] = yaml.safe_load(asyncapi.document())
@@ -46,4 +47,7 @@ def check(frame: dict[str, Any], known: set[str]) -> None:
 def heard(frame: dict[str, Any]) -> dict[str, Any]:
     """The frame, which the server has sent and the document describes."""
     check(frame, HEARD)
+    if frame["type"] == "error":
+        assert frame["code"] in SCHEMAS["Error"]["properties"]["code"]["description"]
+        assert {error["code"] for error in frame["errors"]} <= set(FIELD_CODES)
     return frame

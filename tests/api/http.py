@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from orders import database, keys, openapi_urls, urls
+from orders.openapi_components import FIELD_CODES, PROBLEM_CODES
 
 EXECUTE = "/api/orders/execute"
 BATCH = "/api/orders/batch"
@@ -58,6 +59,8 @@ def problem(response: HttpResponse, status: int, code: str | None = None) -> dic
     assert body["requestId"] == response["X-Request-ID"]
     assert all(body[member] for member in ("type", "title", "code", "detail"))
     assert all(set(error) == {"pointer", "code", "detail"} for error in body["errors"])
+    assert body["code"] in PROBLEM_CODES
+    assert {error["code"] for error in body["errors"]} <= set(FIELD_CODES)
     assert "Traceback" not in response.text
     if code is not None:
         assert body["code"] == code

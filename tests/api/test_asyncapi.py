@@ -7,7 +7,7 @@ import ast
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jsonschema import Draft7Validator, ValidationError
 from dex import tokens
 from dex.types import Reason, Strategy
 from dex.venues.registry import VENUES, route_names
-from orders import consumers, events, serializers
+from orders import consumers, events, openapi, serializers
 from orders.models import FailureCode, OrderType, Status
 from orders.problems import Problem
 from tests import factories
@@ -29,6 +29,7 @@ from tests.asyncapi import DOCUMENT, HEARD, MESSAGES, SAID, SCHEMAS, check, reso
 
 EXAMPLE_ID = "ord_1732471110000_k3x9q2m7ab"
 CHANNEL = DOCUMENT["channels"]["orders"]
+[SERVER] = DOCUMENT["servers"].values()
 EXAMPLES = [
     pytest.param(name, each["payload"], id=f"{name}: {each.get('name', '')}")
     for name, message in MESSAGES.items()
@@ -57,7 +58,7 @@ def frames_sent() -> list[dict[str, Any]]:
 def properties(name: str) -> dict[str, Any]:
     """Of all forms of a schema."""
     schema = SCHEMAS[name]
-    forms = schema.get("oneOf", [schema])
+    forms = [resolved(form["$ref"]) for form in schema["oneOf"]] if "oneOf" in schema else [schema]
     return {key: value for form in forms for key, value in form["properties"].items()}
 
 
@@ -95,9 +96,14 @@ def test_no_object_has_room_for_an_undocumented_field() -> None:
     objects = [schema for schema in described if schema.get("type") == "object"]
 
     assert len(objects) > 20
-    assert [s for s in objects if s.get("additionalProperties") is not False] == [
-        properties("OrderStatus")["data"]  # each status says which members it has
-    ]
+    assert [s for s in objects if s.get("additionalProperties") is not False] == []
+
+
+def test_every_object_has_a_name() -> None:
+    """Or a generator of types invents one."""
+    inner = [node for schema in SCHEMAS.values() for node in [*walk(schema)][1:]]
+
+    assert [n for n in inner if isinstance(n, dict) and ("properties" in n or "enum" in n)] == []
 
 
 def test_every_message_is_in_the_channel_and_goes_one_way() -> None:
@@ -150,7 +156,8 @@ def test_every_acknowledgement_is_described_and_the_other_way_round() -> None:
     sent = {frame["action"] for frame in frames_sent() if frame.get("type") == "ack"}
     sent |= {"subscribe", "unsubscribe"}  # acknowledged() takes these from the client's frame
 
-    described = [form["properties"]["action"] for form in SCHEMAS["Ack"]["oneOf"]]
+    forms = [resolved(form["$ref"]) for form in SCHEMAS["Ack"]["oneOf"]]
+    described = [bare(form, resolved)["properties"]["action"] for form in forms]
     assert {name for a in described for name in a.get("enum", [a.get("const")])} == sent
 
 
@@ -172,12 +179,80 @@ def test_what_a_client_may_say_is_what_is_read() -> None:
     assert set(query) == set(serializers.SocketQuerySerializer().fields)
 
 
+def in_openapi(reference: str) -> Any:
+    return openapi.document()["components"]["schemas"][reference.rpartition("/")[2]]
+
+
+def bare(node: Any, look_up: Callable[[str], Any]) -> Any:
+    """A schema with what it refers to in it, without its words."""
+    if isinstance(node, list):
+        return [bare(part, look_up) for part in node]
+    if not isinstance(node, dict):
+        return node
+    if "required" in node:
+        node = {**node, "required": sorted(node["required"])}
+    if "$ref" in node:
+        return bare(look_up(node["$ref"]), look_up)
+    return {k: bare(v, look_up) for k, v in node.items() if k not in {"description", "default"}}
+
+
+def fields(schema: Any) -> Any:
+    """The names of an object's members and of theirs, and which are required."""
+    if isinstance(schema, list):
+        return [fields(part) for part in schema]
+    if "properties" not in schema:
+        parts = schema.get("items") or schema.get("oneOf") or schema.get("anyOf")
+        return fields(parts) if parts else {}
+    required = schema.get("required", [])
+    return {(name, name in required): fields(part) for name, part in schema["properties"].items()}
+
+
+def test_an_order_is_asked_for_alike_in_both_documents() -> None:
+    there = bare(in_openapi("OrderRequest"), in_openapi)
+
+    assert bare(SCHEMAS["OrderRequest"], resolved) == there
+
+
+def test_an_event_has_the_same_fields_in_both_documents() -> None:
+    names = [form["$ref"].rpartition("/")[2] for form in SCHEMAS["OrderStatus"]["oneOf"]]
+
+    assert names == [form["$ref"].rpartition("/")[2] for form in in_openapi("Event")["oneOf"]]
+    for name in names:
+        here, there = bare(SCHEMAS[name], resolved), bare(in_openapi(name), in_openapi)
+        assert fields(here) == fields(there), name
+        for each in ("status", "previousStatus"):
+            one, other = here["properties"][each], there["properties"][each]
+            assert one.items() <= other.items()
+
+
+def test_a_venue_without_a_quote_is_alike_in_both_documents() -> None:
+    here, there = (
+        bare(SCHEMAS["QuoteFailure"], resolved),
+        bare(in_openapi("QuoteFailure"), in_openapi),
+    )
+
+    assert fields(here) == fields(there)
+    here, there = (each["properties"]["error"]["properties"]["code"] for each in (here, there))
+    assert here["enum"] == there["enum"]
+
+
+def test_the_documents_have_one_version_and_the_same_credentials() -> None:
+    described = openapi.document()
+    named = {each["$ref"].rpartition("/")[2] for each in SERVER["security"]}
+
+    assert DOCUMENT["info"]["version"] == described["info"]["version"]
+    assert named == {*described["components"]["securitySchemes"], "ticket"}
+    assert named == set(DOCUMENT["components"]["securitySchemes"])
+
+
 def test_every_close_code_is_described() -> None:
     by_refusal = {*consumers.CLOSE_CODES.values(), consumers.TRY_AGAIN_LATER}
 
     by_daphne = {1002, 1007, 1009}  # it reads the frames: tests/integration/test_refused_frames.py
     described = by_refusal | by_daphne | {consumers.GOING_AWAY, 1000}
     assert set(CHANNEL["x-close-codes"]) == {str(code) for code in described}
+    [table] = re.findall(r"\| close code .*?\n\n", Path("docs/api.md").read_text(), re.S)
+    assert set(re.findall(r"\b\d{4}\b", table)) == set(CHANNEL["x-close-codes"])
 
 
 def test_every_key_is_a_text() -> None:
@@ -203,10 +278,8 @@ def test_a_list_of_values_is_that_of_the_code(schema: str, values: list[str]) ->
 
 
 def test_the_lists_of_a_route_are_those_of_the_code() -> None:
-    route = properties("Route")
-
-    assert route["strategy"]["enum"] == list(Strategy)
-    assert route["reason"]["properties"]["code"]["enum"] == list(Reason)
+    assert SCHEMAS["Strategy"]["enum"] == list(Strategy)
+    assert SCHEMAS["ReasonCode"]["enum"] == list(Reason)
 
 
 def test_every_code_of_the_consumer_is_mentioned() -> None:
