@@ -33,11 +33,14 @@ from orders.queries import Found
 from orders.serializers import (
     ActivitySerializer,
     AfterSeqSerializer,
+    ClientOrderId,
     OrderFilterSerializer,
     Strict,
     each_once,
 )
 from orders.threads import in_thread
+
+CLIENT_ORDER_ID = ClientOrderId()
 
 
 def owner_of(request: Request) -> int | None:
@@ -110,6 +113,12 @@ def with_key(request: Request) -> Any:
         detail = "clientOrderId and the Idempotency-Key header differ: send one of them."
         error = FieldError(pointer="/clientOrderId", code="ambiguous", detail=detail)
         raise Problem(status=400, code="VALIDATION", detail=detail, errors=[error])
+    try:
+        CLIENT_ORDER_ID.run_validation(key)
+    except ValidationError as error:  # no pointer: the body may have no such member
+        sentence, *_ = error.detail
+        detail = f"Idempotency-Key: {sentence}"
+        raise Problem(status=400, code="VALIDATION", detail=detail) from None
     return {**request.data, "clientOrderId": key}
 
 

@@ -51,9 +51,10 @@ def test_the_header_and_the_field_must_agree(client: Client) -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 65, "ä"])
 def test_a_bad_header_is_refused(client: Client, key: str) -> None:
-    response = execute(client, Idempotency_Key=key)
+    refusal = problem(execute(client, Idempotency_Key=key), 400, "VALIDATION")
 
-    assert pointers(problem(response, 400, "VALIDATION")) == {"/clientOrderId"}
+    assert refusal["detail"].startswith("Idempotency-Key: ")
+    assert refusal["errors"] == []  # the body has nothing to point to
     assert stored_orders() == []
 
 
