@@ -16,7 +16,7 @@ from dex.simulation.program import Program
 from dex.simulation.settlement import Settlement
 from dex.simulation.venue import Simulation
 from dex.types import Route, Strategy, Swap, SwapRequest, SwapState
-from dex.venues.base import Tools, Venue
+from dex.venues.base import Tools, Venue, answered, in_time
 from dex.venues.registry import SIMULATED, VENUES, program_of
 from dex.watch import Watch, Watcher
 
@@ -95,11 +95,12 @@ class Exchange:
     async def build(self, route: Route) -> Swap:
         """The signed transaction of the route, not sent.
 
-        Raises VenueUnavailable: the next attempts prefer the other venues.
+        Raises VenueUnavailable, also for whatever a venue raises that is no DexError: the next
+        attempts prefer the other venues.
         """
         venue = route.legs[0].venue
         try:
-            return await self._venues[venue].build(route.request, route.legs)
+            return await answered(self._venues[venue].build(route.request, route.legs), venue)
         except VenueUnavailable:
             self._router.rest(venue)
             raise
@@ -112,7 +113,8 @@ class Exchange:
         """What is known of it already. Harmless to repeat. Raises VenueUnavailable when the outcome
         is not known or `before` has come, and OrderRejected(TX_REJECTED) for bytes no chain takes.
         """
-        return await self._venue_of(swap).send(swap, before=before)
+        venue = self._venue_of(swap)
+        return await in_time(venue.send(swap, before=before), venue.name)
 
     def watch(self, swap: Swap) -> Watch:
         """Wait for what becomes of it; all that wait for a venue are one question."""

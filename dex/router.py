@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from dex.curves.integers import U64_MAX
 from dex.decision import decide
 from dex.errors import DexError, OrderRejected
 from dex.pricing import min_amount_out
@@ -74,7 +75,7 @@ class Router:
         patience = asyncio.timeout(timeout_ms / 1000)
         try:
             async with patience:
-                return sound(await self._venues[name].quote(request), request)
+                return sound(await self._venues[name].quote(request), request, name)
         except DexError as error:
             return QuoteFailure.of(name, error)
         except Exception as error:  # a fault of one venue: the others have quoted
@@ -86,17 +87,28 @@ class Router:
             return QuoteFailure(venue=name, code="QUOTE_UNAVAILABLE", detail=detail)
 
 
-def sound(quote: Quote, request: SwapRequest) -> Quote:
-    """The quote, if it is one of the request: a live venue may answer anything.
+def sound(quote: Quote, request: SwapRequest, name: str) -> Quote:
+    """The quote, if it is one of the request, by this venue: a live one may answer anything.
 
     Raises OrderRejected(INSUFFICIENT_LIQUIDITY) where nothing would come out, else ValueError.
     """
+    if quote.venue != name:
+        raise ValueError(f"a quote of {quote.venue!r}")
+    for amount in (quote.amount_out, quote.min_amount_out, quote.fee):
+        if type(amount) is not int or amount > U64_MAX:
+            raise ValueError(f"an amount of {amount!r}")
     if quote.amount_out < 1:
         raise OrderRejected("INSUFFICIENT_LIQUIDITY", f"{quote.venue}: too little to swap")
     if quote.amount_in != request.amount_in:
         raise ValueError(f"a quote for {quote.amount_in}, asked for {request.amount_in}")
-    if quote.min_amount_out < min_amount_out(quote.amount_out, request.slippage_bps):
+    least = min_amount_out(quote.amount_out, request.slippage_bps)
+    if not least <= quote.min_amount_out <= quote.amount_out:
         raise ValueError(f"a minimum of {quote.min_amount_out} for {quote.amount_out}")
-    if quote.mid_price <= 0:
-        raise ValueError(f"a price of {quote.mid_price}")
+    if quote.fee < 0 or quote.fee_token not in (request.token_in, request.token_out):
+        raise ValueError(f"a fee of {quote.fee} {quote.fee_token}")
+    for price in (quote.mid_price, quote.effective_price):
+        if not price.is_finite() or price <= 0:
+            raise ValueError(f"a price of {price}")
+    if not (quote.price_impact.is_finite() and -1 <= quote.price_impact <= 1):
+        raise ValueError(f"an impact of {quote.price_impact}")
     return quote

@@ -162,9 +162,11 @@ class Swap:
     """A signed transaction, ready to be sent any number of times while it is valid.
 
     `signature` (base58) identifies it on the chain and is known before it is sent.
-    It can no longer land once the chain has passed `last_valid_block_height`.
+    It can no longer land once the chain has passed `last_valid_block_height`. `request` is what it
+    was built for.
     """
 
+    request: SwapRequest
     venue: str
     signature: str
     transaction: bytes
@@ -183,7 +185,8 @@ class SwapStatus(StrEnum):
     UNKNOWN = "unknown"  # never seen, may still be sent
     PENDING = "pending"  # accepted, not landed
     LANDED = "landed"  # executed; final
-    FAILED = "failed"  # landed with an error, nothing moved; final
+    # Another transaction is signed after these two: no fork may undo them.
+    FAILED = "failed"  # the program refused it, nothing but the network's fee was taken; final
     EXPIRED = "expired"  # can never land any more; final
 
 

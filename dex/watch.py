@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from dex.errors import VenueUnavailable
 from dex.types import Swap, SwapState, SwapStatus
 
 # The pause between two questions is longer by this for each that is asked for: a thousand are not
@@ -10,6 +11,8 @@ from dex.types import Swap, SwapState, SwapStatus
 POLL_SECONDS_EACH = 0.0001
 # The pause after a question that had no answer, at least.
 FAILED_PAUSE_SECONDS = 0.5
+# Those that wait meanwhile are asked for after it.
+ASK_SECONDS = 5.0
 
 PENDING = SwapState(status=SwapStatus.PENDING)
 
@@ -101,8 +104,12 @@ class Watcher:
         if not asked:
             return True
         try:
-            answers = await self._ask([watch.swap for watch in asked])
+            async with asyncio.timeout(ASK_SECONDS):
+                answers = await self._ask([watch.swap for watch in asked])
             told = list(zip(asked, answers, strict=True))
+        except TimeoutError:
+            late = VenueUnavailable("QUOTE_UNAVAILABLE", f"no answer in {ASK_SECONDS:g} s")
+            told = [(watch, late) for watch in asked]
         except Exception as error:  # theirs to judge; this task goes on for all others
             told = [(watch, error) for watch in asked]
         for watch, answer in told:

@@ -14,7 +14,7 @@ import structlog
 from django.conf import settings
 
 from dex.grouping import Grouped
-from dex.types import Swap
+from dex.types import Swap, SwapRequest
 from orders import database, lifecycle, measures
 from orders.database import Row
 from orders.events import Event
@@ -213,12 +213,12 @@ def release(order: Order) -> bool:
     return database.row(RELEASE, {"id": order.id, "fence": order.fence}) is not None
 
 
-def live_swap(order: Order) -> Swap:
+def live_swap(order: Order, request: SwapRequest) -> Swap:
     """The one transaction of a submitted order that may still land."""
     found = database.row(LIVE_SWAP, {"id": order.id})
     if found is None:
         raise ClaimLost(f"{order.id}: no live swap, so no longer submitted")
-    return Swap(**found)
+    return Swap(request=request, **found)
 
 
 def runnable() -> list[str]:

@@ -138,7 +138,8 @@ async def attempt(order: Order, exchange: Exchange) -> Move | None:
     """
     try:
         if order.status == Status.SUBMITTED:
-            swap, state = await in_thread(claims.live_swap, order), UNDECIDED
+            swap = await in_thread(claims.live_swap, order, swap_request(order))
+            state = UNDECIDED
         else:
             swap = await submit(order, exchange)
             state = await send(order, swap, exchange)

@@ -17,7 +17,7 @@ from dex.types import (
     SwapState,
     SwapStatus,
 )
-from orders import claims, database, lifecycle, loop, placement
+from orders import claims, database, execution, lifecycle, loop, placement
 from orders.models import Order, Status
 
 
@@ -51,6 +51,7 @@ def load(order_id: str) -> Order:
 
 def a_swap(order: Order, signature: str = "") -> Swap:
     return Swap(
+        request=execution.swap_request(order),
         venue="raydium",
         signature=signature or f"signature-{order.id}-{order.attempt}",
         transaction=b"signed bytes",
@@ -148,6 +149,7 @@ class StubExchange:
     def built(self, route: Route) -> Swap:
         self.calls.append("build")
         return Swap(
+            request=route.request,
             venue=route.legs[0].venue,
             signature=f"signature-{route.request.order_id}-{route.request.attempt}",
             transaction=b"signed bytes",

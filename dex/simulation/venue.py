@@ -66,6 +66,7 @@ class SimulatedVenue(Venue, ABC):
             attempt=request.attempt,
         )
         return Swap(
+            request=request,
             venue=route_name(leg.venue for leg in legs),
             signature=signature,
             transaction=transaction,

@@ -1,17 +1,27 @@
 """What every venue can do, simulated or live."""
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from dex.errors import DexError, VenueUnavailable
 from dex.types import Leg, Quote, Swap, SwapRequest, SwapState
 
 if TYPE_CHECKING:
     from dex.signer import Signer
     from dex.simulation.venue import Simulation
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# Longer a call is not waited for: the order's lease (15 s) is not renewed meanwhile.
+CALL_SECONDS = 5.0
+# For the state of one swap, as others of the venue are told together with it.
+STATUS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +58,7 @@ class Venue(ABC):
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
         """A signed transaction for these legs, not sent. Raises VenueUnavailable.
 
-        The order's lease (15 s) is not renewed meanwhile: another worker may take it over, and
-        what is built here is not sent then.
+        What takes more than CALL_SECONDS is given up.
         """
 
     def build_at_once(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap | None:
@@ -81,6 +90,35 @@ class Venue(ABC):
 
     async def _status_or_error(self, swap: Swap) -> SwapState | Exception:
         try:
-            return await self.status(swap)
+            return await answered(self.status(swap), self.name, STATUS_SECONDS)
         except Exception as error:  # raised to who waits for this swap
             return error
+
+
+async def answered(call: Awaitable[T], venue: str, seconds: float | None = None) -> T:
+    """What the venue answers in time, which is CALL_SECONDS if not given.
+
+    Raises what is a DexError, and VenueUnavailable(QUOTE_UNAVAILABLE) for anything else.
+    """
+    try:
+        return await in_time(call, venue, seconds)
+    except DexError:
+        raise
+    except Exception as error:
+        log.exception("venue.bug: %s", venue)
+        detail = f"{venue}: failed with {type(error).__name__}"
+        raise VenueUnavailable("QUOTE_UNAVAILABLE", detail) from error
+
+
+async def in_time(call: Awaitable[T], venue: str, seconds: float | None = None) -> T:
+    """The same, and what it raises."""
+    seconds = CALL_SECONDS if seconds is None else seconds
+    patience = asyncio.timeout(seconds)
+    try:
+        async with patience:
+            return await call
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        detail = f"{venue}: no answer in {seconds:g} s"
+        raise VenueUnavailable("QUOTE_UNAVAILABLE", detail) from None

@@ -1,5 +1,6 @@
 """The seam of a live venue: one file and one line, beside the simulated ones (docs/dex.md)."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,9 +15,16 @@ from dex import pricing
 from dex.errors import VenueUnavailable
 from dex.transactions import MEMO_PROGRAM, Instruction
 from dex.types import Fill, Leg, Quote, Reason, Swap, SwapRequest, SwapState, SwapStatus
-from dex.venues import registry
+from dex.venues import base, registry
 from dex.venues.base import Venue
 from tests.dex.blocking import Blocking
+
+
+async def goes_wrong(name: str) -> None:
+    if name == "late":
+        await asyncio.sleep(60)
+    if name == "broken":
+        raise KeyError("value")
 
 
 class Elsewhere(Venue):
@@ -43,6 +51,7 @@ class Elsewhere(Venue):
         )
 
     async def build(self, request: SwapRequest, legs: tuple[Leg, ...]) -> Swap:
+        await goes_wrong(request.order_id)
         if request.order_id == "unbuilt":
             raise VenueUnavailable("QUOTE_UNAVAILABLE", "the API answered 503")
         memo = Instruction(MEMO_PROGRAM, f"{request.order_id}:{request.attempt}".encode(), [])
@@ -50,6 +59,7 @@ class Elsewhere(Venue):
         message = MessageV0.try_compile(signer.public_key, [memo], [], Hash(bytes(32)))
         transaction = signer.sign(message)
         return Swap(
+            request=request,
             venue=self.name,
             signature=str(transaction.signatures[0]),
             transaction=bytes(transaction),
@@ -57,6 +67,7 @@ class Elsewhere(Venue):
         )
 
     async def send(self, swap: Swap, *, before: datetime | None) -> SwapState:
+        await goes_wrong(swap.signature)
         if before is not None and before <= datetime.now(UTC):
             raise VenueUnavailable("DEADLINE_EXCEEDED", "not sent: the deadline had passed")
         assert VersionedTransaction.from_bytes(swap.transaction).verify_with_results() == [True]
@@ -64,6 +75,7 @@ class Elsewhere(Venue):
         return SwapState(status=SwapStatus.PENDING)
 
     async def status(self, swap: Swap) -> SwapState:
+        await goes_wrong(swap.signature)
         if swap.signature == "unread":
             raise VenueUnavailable("QUOTE_UNAVAILABLE", "the node has no answer to this one")
         fill = self.landed.get(swap.signature)
@@ -117,13 +129,44 @@ def test_a_live_venue_that_cannot_build_leaves_the_next_attempt_to_another(
     )
 
 
-def test_a_live_venue_that_cannot_say_of_one_swap_says_of_the_others(exchange: Blocking) -> None:
-    swaps = [
-        Swap(venue="elsewhere", signature=name, transaction=b"", last_valid_block_height=1)
-        for name in ("a", "unread", "b")
+def swaps_of(request: SwapRequest, *signatures: str) -> list[Swap]:
+    return [
+        Swap(
+            request=request,
+            venue="elsewhere",
+            signature=signature,
+            transaction=b"",
+            last_valid_block_height=1,
+        )
+        for signature in signatures
     ]
 
-    before, failed, after = exchange.statuses(swaps)
+
+@pytest.mark.parametrize("wrong", ["unread", "late", "broken"])
+def test_a_live_venue_that_cannot_say_of_one_swap_says_of_the_others(
+    exchange: Blocking, request_for, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setattr(base, "STATUS_SECONDS", 0.1)
+
+    before, failed, after = exchange.statuses(swaps_of(request_for(), "a", wrong, "b"))
 
     assert before == after == SwapState(status=SwapStatus.UNKNOWN)
     assert isinstance(failed, VenueUnavailable)
+
+
+@pytest.mark.parametrize("wrong", ["late", "broken"])
+def test_a_live_venue_that_hangs_or_breaks_fails_one_attempt(
+    exchange: Blocking, request_for, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setattr(Elsewhere, "price", 10**9)
+    monkeypatch.setattr(base, "CALL_SECONDS", 0.1)
+    request = request_for(order_id=wrong)
+    route = exchange.route(request)
+    [swap] = swaps_of(request, wrong)
+
+    with pytest.raises(VenueUnavailable, match=r"elsewhere: (no answer|failed with KeyError)"):
+        exchange.build(route)
+    with pytest.raises(VenueUnavailable if wrong == "late" else KeyError):
+        exchange.send(swap)
+
+    assert exchange.route(replace(request, attempt=2)).venue == "raydium"

@@ -13,7 +13,7 @@ from dex.errors import DexError, OrderRejected, VenueUnavailable
 from dex.pools import clmm, constant_product
 from dex.pools.base import Depth, MakePool
 from dex.router import REST_SECONDS, Router
-from dex.tokens import SOL, USDC
+from dex.tokens import BONK, SOL, USDC
 from dex.types import Leg, Offer, Quote, Reason, Route, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
 
@@ -180,7 +180,17 @@ async def test_a_fault_of_one_venue_is_logged_and_the_other_ones_quote_is_taken(
         ({"amount_out": -5, "min_amount_out": -5}, "INSUFFICIENT_LIQUIDITY"),
         ({"amount_in": 10**12}, "QUOTE_UNAVAILABLE"),
         ({"min_amount_out": 142_310_000 * 99 // 100 - 1}, "QUOTE_UNAVAILABLE"),
+        ({"min_amount_out": 142_310_001}, "QUOTE_UNAVAILABLE"),
+        ({"amount_out": 142_310_000.0}, "QUOTE_UNAVAILABLE"),
+        ({"amount_out": 2**64, "min_amount_out": 2**64}, "QUOTE_UNAVAILABLE"),
+        ({"fee": -1}, "QUOTE_UNAVAILABLE"),
+        ({"fee_token": BONK}, "QUOTE_UNAVAILABLE"),
         ({"mid_price": Decimal(0)}, "QUOTE_UNAVAILABLE"),
+        ({"mid_price": Decimal("Infinity")}, "QUOTE_UNAVAILABLE"),
+        ({"effective_price": Decimal("NaN")}, "QUOTE_UNAVAILABLE"),
+        ({"price_impact": Decimal("NaN")}, "QUOTE_UNAVAILABLE"),
+        ({"price_impact": Decimal(-3)}, "QUOTE_UNAVAILABLE"),
+        ({"venue": "Raydium"}, "QUOTE_UNAVAILABLE"),
     ],
 )
 async def test_what_is_no_quote_of_the_request_is_the_venue_s_failure(

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from dex import watch
 from dex.errors import OrderRejected, VenueUnavailable
-from dex.types import Fill, Swap, SwapState, SwapStatus
+from dex.tokens import SOL, USDC
+from dex.types import Fill, Swap, SwapRequest, SwapState, SwapStatus
 from dex.watch import Watch, Watcher
 
 PENDING, UNKNOWN = SwapState(status=SwapStatus.PENDING), SwapState(status=SwapStatus.UNKNOWN)
@@ -15,7 +17,13 @@ EXPIRED = SwapState(status=SwapStatus.EXPIRED, error_code="TX_EXPIRED", error="l
 
 
 def a_swap(signature: str) -> Swap:
-    return Swap(venue="raydium", signature=signature, transaction=b"", last_valid_block_height=1)
+    return Swap(
+        request=SwapRequest(token_in=SOL, token_out=USDC, amount_in=1, slippage_bps=1),
+        venue="raydium",
+        signature=signature,
+        transaction=b"",
+        last_valid_block_height=1,
+    )
 
 
 class Chain:
@@ -231,3 +239,19 @@ async def test_a_watcher_whose_task_was_ended_begins_another(
     chain.states["b"] = EXPIRED
     with watcher.watch(a_swap("b")) as watch:
         assert await watch.next_state(1) == EXPIRED
+
+
+async def test_a_question_that_is_never_answered_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "ASK_SECONDS", 0.05)
+
+    async def never(_: Sequence[Swap]) -> Sequence[SwapState]:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    with (
+        Watcher(never, PAUSE).watch(a_swap("one")) as waiting,
+        pytest.raises(VenueUnavailable, match="no answer in"),
+    ):
+        await waiting.next_state(5)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from orderengine.environment import MOST
 from orders import claims, database, lifecycle, loop, queries
+from orders.execution import swap_request
 from orders.lifecycle import ClaimLost
 from orders.models import Order, Status, Swap
 from tests.factories import (
@@ -117,7 +118,10 @@ def test_a_submitted_order_stays_submitted_when_taken_over(limits: Any) -> None:
 
     assert taken is not None
     assert (taken.status, taken.seq) == (Status.SUBMITTED, order.seq)
-    assert claims.live_swap(taken).signature == Swap.objects.get(order=order.id).signature
+    assert (
+        claims.live_swap(taken, swap_request(taken)).signature
+        == Swap.objects.get(order=order.id).signature
+    )
 
 
 def test_takeovers_count_until_something_was_submitted_or_failed(limits: Any) -> None:
@@ -693,7 +697,7 @@ def test_the_live_swap_is_that_of_the_attempt_under_way(limits: Any) -> None:
     step_to(again, Status.SUBMITTED)
 
     assert Swap.objects.filter(order=order).count() == 2
-    assert claims.live_swap(again).signature == load(order.id).tx_hash
+    assert claims.live_swap(again, swap_request(again)).signature == load(order.id).tx_hash
 
 
 # A count that takes its time ---------------------------------------------------------------------
