@@ -247,6 +247,10 @@ DEX = ExchangeConfig(
     strategy=Strategy(read.choice("DEX_ROUTING", "auto", tuple(Strategy))),
     keypair_file=read.read("DEX_KEYPAIR_FILE", None, Path, "a path"),
 )
+if (live := ", ".join(sorted(set(DEX.venues) - SIMULATED.keys()))) and DEX.keypair_file is None:
+    raise ImproperlyConfigured(
+        f"DEX_VENUES: {live} trades with real money: DEX_KEYPAIR_FILE must name the wallet's key"
+    )
 for venue, timeout_ms in DEX.quote_timeouts_ms.items():
     if venue in SIMULATED and DEX.quote_latency_ms >= timeout_ms:
         raise ImproperlyConfigured(

@@ -10,6 +10,7 @@ from dex.instructions import DecodedTransaction
 from dex.replay import Asked, replay_outcome, replay_route
 from dex.simulation.faults import Faults
 from dex.types import QuoteFailure, Strategy
+from dex.venues.registry import SIMULATED
 from orders import database, render
 from orders.execution import swap_request
 from orders.models import Order
@@ -29,8 +30,9 @@ WHERE order_id = %(id)s AND attempt = %(attempt)s
 class Explanation:
     """One route of an order. `differences` is empty where all of it came out the same again.
 
-    `stored` is the data of its `building` event; `transaction` is what the signed bytes say, and
-    `filled` the base units that they return on the chain's pools, None where they return none.
+    `live` are the venues whose quotes, and transactions, cannot be worked out again. `stored` is
+    the data of its `building` event; `transaction` is what the signed bytes say, and `filled` the
+    base units that they return on the chain's pools, None where they return none.
     """
 
     attempt: int
@@ -38,6 +40,7 @@ class Explanation:
     transaction: DecodedTransaction | None
     filled: int | None
     differences: list[str]
+    live: list[str]
 
 
 def explain(order: Order) -> list[Explanation]:
@@ -46,18 +49,22 @@ def explain(order: Order) -> list[Explanation]:
 
 
 def _explain(order: Order, row: dict[str, Any]) -> Explanation:
-    differences = _route_again(order, row)
+    stored = row["data"]
+    live = [quote["venue"] for quote in stored["quotes"] if quote["venue"] not in SIMULATED]
+    differences = [] if live else _route_again(order, row)
     transaction, filled = None, None
     swap = database.row(SWAP, {"id": order.id, "attempt": row["attempt"]})
-    if swap is not None and row["last"]:
+    simulated = not any(leg["venue"] in live for leg in stored["legs"])
+    if swap is not None and row["last"] and simulated:
         transaction, filled, found = _transaction_again(order, row, swap)
         differences += found
     return Explanation(
         attempt=row["attempt"],
-        stored=row["data"],
+        stored=stored,
         transaction=transaction,
         filled=filled,
         differences=differences,
+        live=live,
     )
 
 

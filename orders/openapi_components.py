@@ -110,7 +110,7 @@ QUOTE = record(
     effectivePrice=decimal("tokenOut per tokenIn, fee included."),
     midPrice=decimal("tokenOut per tokenIn at the pool's spot."),
     priceImpact=decimal("A fraction, without the fee."),
-    fee=amount("feeToken"),
+    fee=amount("feeToken", "The pool's, not the network's."),
     feeToken=TOKEN,
     blockHeight=integer(),
 )

@@ -1,8 +1,11 @@
 """What every venue promises, asked of every one in the registry, with each kind of its pools.
 
-A live venue is asked the same on a test network: `exchange_with` opens it (docs/dex.md).
+A live venue is asked the same on a test network, as one more of POOLS with "" for its curve: the
+fixture `exchange_with` is to open it (docs/dex.md).
 """
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
@@ -11,17 +14,33 @@ import pytest
 
 from dex.errors import OrderRejected, VenueUnavailable
 from dex.tokens import BONK, SOL, TOKENS, USDC
-from dex.types import SwapStatus, Token
+from dex.types import Swap, SwapState, SwapStatus, Token
 from dex.venues.registry import SIMULATED
+from tests.dex.blocking import Blocking
 from tests.dex.routes import only
 
 POOLS = [(name, program.curve) for name, venue in SIMULATED.items() for program in venue.programs]
 pytestmark = pytest.mark.parametrize(("name", "curve"), POOLS)
 
 
-def test_every_pair_is_quoted_both_ways(exchange_with, request_for, name: str, curve: str) -> None:
-    exchange = exchange_with(curves={name: curve})
+@pytest.fixture
+def exchange(exchange_with: Callable[..., Blocking], name: str, curve: str) -> Blocking:
+    venues = tuple(dict.fromkeys((*SIMULATED, name)))
+    return exchange_with(venues=venues, curves={name: curve} if curve else {})
 
+
+def decided(exchange: Blocking, swap: Swap) -> SwapState:
+    """Final; a simulated one is as soon as it is sent."""
+    deadline = time.monotonic() + 60
+    while not (state := exchange.status(swap)).is_final:
+        assert time.monotonic() < deadline, f"still {state.status}"
+        time.sleep(0.4)
+    return state
+
+
+def test_every_pair_is_quoted_both_ways(
+    exchange: Blocking, request_for, name: str, curve: str
+) -> None:
     for token_in, token_out in permutations(TOKENS, 2):
         amount_in = 10**token_in.decimals * (10**6 if token_in is BONK else 10)
         request = request_for(token_in=token_in, token_out=token_out, amount_in=amount_in)
@@ -37,22 +56,16 @@ def test_every_pair_is_quoted_both_ways(exchange_with, request_for, name: str, c
 
 
 def test_the_minimum_follows_the_slippage(
-    exchange_with, request_for, name: str, curve: str
+    exchange: Blocking, request_for, name: str, curve: str
 ) -> None:
-    quote = (
-        only(exchange_with(curves={name: curve}).route(request_for(slippage_bps=250)), name)
-        .legs[0]
-        .quote
-    )
+    quote = only(exchange.route(request_for(slippage_bps=250)), name).legs[0].quote
 
     assert quote.min_amount_out == quote.amount_out * 9_750 // 10_000
 
 
 def test_a_larger_order_has_the_larger_impact(
-    exchange_with, request_for, name: str, curve: str
+    exchange: Blocking, request_for, name: str, curve: str
 ) -> None:
-    exchange = exchange_with(curves={name: curve})
-
     impacts = [
         round(only(exchange.route(request_for(amount_in=sol * 10**9)), name).price_impact, 7)
         for sol in (1, 10, 100, 1_000)
@@ -63,9 +76,8 @@ def test_a_larger_order_has_the_larger_impact(
 
 
 def test_what_is_built_at_once_is_what_building_answers(
-    exchange_with, request_for, name: str, curve: str
+    exchange: Blocking, request_for, name: str, curve: str
 ) -> None:
-    exchange = exchange_with(curves={name: curve})
     route = only(exchange.route(request_for()), name)
 
     assert exchange.build_at_once(route) == exchange.build(route) is not None
@@ -73,51 +85,50 @@ def test_what_is_built_at_once_is_what_building_answers(
 
 @pytest.mark.parametrize("wanted", [(1, BONK, SOL), (2**64 - 1, SOL, USDC)])
 def test_dust_and_a_drain_are_refused(
-    exchange_with, request_for, name: str, curve: str, wanted: tuple[int, Token, Token]
+    exchange: Blocking, request_for, name: str, curve: str, wanted: tuple[int, Token, Token]
 ) -> None:
     amount_in, token_in, token_out = wanted
     request = request_for(amount_in=amount_in, token_in=token_in, token_out=token_out)
 
     with pytest.raises(OrderRejected) as refused:
-        exchange_with(curves={name: curve}).route(request)
+        exchange.route(request)
 
     assert refused.value.code == "INSUFFICIENT_LIQUIDITY"
     assert name in refused.value.detail
 
 
-def test_an_unknown_pair_has_no_route(exchange_with, request_for, name: str, curve: str) -> None:
+def test_an_unknown_pair_has_no_route(
+    exchange: Blocking, request_for, name: str, curve: str
+) -> None:
     unknown = Token(symbol="DOGE", mint="D" * 44, decimals=8)
 
     with pytest.raises(OrderRejected) as refused:
-        exchange_with(curves={name: curve}).route(request_for(token_out=unknown))
+        exchange.route(request_for(token_out=unknown))
 
     assert refused.value.code == "NO_ROUTE"
     assert name in refused.value.detail
 
 
 def test_a_swap_is_known_by_its_signature_before_it_is_sent(
-    exchange_with, request_for, name: str, curve: str
+    exchange: Blocking, request_for, name: str, curve: str
 ) -> None:
-    exchange = exchange_with(curves={name: curve})
     route = only(exchange.route(request_for()), name)
 
     swap = exchange.build(route)
 
-    assert swap == exchange.build(route)
-    assert swap.venue == name
+    assert (swap.venue, swap.request) == (name, route.request)
     assert 86 <= len(swap.signature) <= 88
     assert exchange.status(swap).status is SwapStatus.UNKNOWN
 
 
-def test_a_swap_at_zero_latency_has_landed_when_it_is_sent(
-    exchange_with, request_for, name: str, curve: str
+def test_a_swap_that_is_sent_lands_with_its_fill(
+    exchange: Blocking, request_for, name: str, curve: str
 ) -> None:
-    exchange = exchange_with(curves={name: curve})
     route = only(exchange.route(request_for()), name)
     swap = exchange.build(route)
 
     exchange.send(swap)
-    state = exchange.status(swap)
+    state = decided(exchange, swap)
 
     assert state.status is SwapStatus.LANDED
     assert state.fill is not None
@@ -126,9 +137,8 @@ def test_a_swap_at_zero_latency_has_landed_when_it_is_sent(
 
 
 def test_a_swap_is_not_sent_when_its_moment_has_passed(
-    exchange_with, request_for, name: str, curve: str
+    exchange: Blocking, request_for, name: str, curve: str
 ) -> None:
-    exchange = exchange_with(curves={name: curve})
     swap = exchange.build(only(exchange.route(request_for()), name))
     now = datetime.now(UTC)
 
@@ -138,11 +148,12 @@ def test_a_swap_is_not_sent_when_its_moment_has_passed(
     exchange.send(swap, before=now + timedelta(hours=1))
 
     assert (refused.value.code, unsent) == ("DEADLINE_EXCEEDED", SwapStatus.UNKNOWN)
-    assert exchange.status(swap).status is SwapStatus.LANDED
+    assert decided(exchange, swap).status is SwapStatus.LANDED
 
 
-def test_what_was_paid_is_never_got_back(exchange_with, request_for, name: str, curve: str) -> None:
-    exchange = exchange_with(curves={name: curve})
+def test_what_was_paid_is_never_got_back(
+    exchange: Blocking, request_for, name: str, curve: str
+) -> None:
     there = only(exchange.route(request_for()), name).legs[0].quote
     back = request_for(token_in=USDC, token_out=SOL, amount_in=there.amount_out)
 

@@ -210,6 +210,29 @@ def test_an_order_that_was_never_routed_has_nothing_to_explain(
     assert explained(order, capsys).splitlines()[-1] == "it was never routed"
 
 
+def test_what_a_live_venue_has_answered_is_not_worked_out_again(
+    exchange: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange()
+    order = executed()
+    event = order.events.get(status=Status.BUILDING)
+    other, chosen = event.data["quotes"], event.data["legs"][0]["venue"]
+    event.data["quotes"] = [*other, {**other[0], "venue": "orca"}]
+    event.save()
+
+    beside = explained(order, capsys)
+    event.data["quotes"] = [{**quote, "venue": "orca"} for quote in other]
+    event.data["legs"][0]["venue"] = "orca"
+    event.save()
+    through = explained(order, capsys)
+
+    assert f"{chosen} " in beside
+    assert "fill: these bytes return" in beside
+    assert "fill: these bytes return" not in through
+    for text in (beside, through):
+        assert text.splitlines()[-1].startswith("not worked out again: the quotes of orca")
+
+
 def test_of_an_order_whose_events_were_dropped_nothing_is_said(
     exchange: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

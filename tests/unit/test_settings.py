@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from flower.command import apply_env_options
 from tornado.options import options
 
+from dex.venues.base import Venue
 from dex.venues.registry import SIMULATED, VENUES
 from orderengine import environment
 from orderengine.embedded import Stack
@@ -340,6 +341,18 @@ def test_every_simulated_venue_may_have_each_of_its_curves(
         made = settings({**nowhere, f"DEX_{name.upper()}_CURVE": program.curve})
 
         assert made["DEX"].curves[name] == program.curve
+
+
+def test_a_live_venue_needs_the_key_of_a_wallet(
+    nowhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one each process would sign with a key of its own, of an empty wallet."""
+    monkeypatch.setitem(VENUES, "orca", Venue)
+    asked = {**nowhere, "DEX_VENUES": "raydium,orca"}
+
+    assert "DEX_KEYPAIR_FILE" in refusal(asked)
+    made = settings({**asked, "DEX_KEYPAIR_FILE": "/run/secrets/wallet.json"})
+    assert made["DEX"].venues == ("raydium", "orca")
 
 
 def test_keys_may_be_required_in_development(nowhere: dict[str, str]) -> None:

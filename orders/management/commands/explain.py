@@ -93,4 +93,6 @@ def verdict(order: Order, explanations: list[Explanation], differing: list[str])
     if differing:
         count = len(differing)
         return f"\ndoes not match: {count} differences; are DEX_SEED and the venues those of then?"
+    if live := {venue for explanation in explanations for venue in explanation.live}:
+        return f"\nnot worked out again: the quotes of {', '.join(sorted(live))}, a live venue"
     return "\nmatches: quotes, route, transaction and fill come out the same again"
