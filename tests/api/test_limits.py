@@ -277,6 +277,33 @@ async def test_frames_that_are_not_counted_are_heard_at_a_pace(
     assert time.monotonic() - begun < 1.5
 
 
+@pytest.mark.parametrize(
+    ("allowance", "at_once", "each"),
+    [((600, 60), 1_000, 0.02), ((6_000, 60), 6_000, 0.005)],
+)
+def test_the_pace_follows_the_limit(
+    settings: Settings, allowance: tuple[int, int], at_once: int, each: float
+) -> None:
+    settings.API_RATE_LIMIT = allowance
+    pace = limits.Pace()
+
+    waits = [pace.wait(1000.0) for _ in range(at_once + 2)]
+
+    assert waits == pytest.approx([0.0] * at_once + [each, 2 * each], abs=1e-6)
+    assert pace.wait(2000.0) == 0
+
+
+def test_no_more_paces_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_PACES", 3)
+    monkeypatch.setattr(limits, "_paces", {})
+
+    assert limits.pace_of("a") is limits.pace_of("a")
+    for number in range(10):
+        limits.pace_of(str(number))
+
+    assert len(limits._paces) <= 3
+
+
 async def test_wrong_tickets_count_by_address(connect: Connect) -> None:
     for _ in range(3):
         await refusal(await connect("?ticket=wrong"), 401, "NOT_AUTHENTICATED")

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 from psycopg.errors import QueryCanceled
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as server
 
@@ -79,3 +81,19 @@ def test_watch_ends_with_its_order(last: str, told: str) -> None:
             with pytest.raises(CommandError, match=told):
                 next(heard)
         listening.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("received", "by_itself", "ended"),
+    [
+        (Close(1000, ""), True, True),
+        (Close(1000, ""), False, False),  # we have closed it
+        (Close(1001, ""), True, False),  # that web process stops
+        (None, None, False),
+    ],
+)
+def test_watch_goes_on_where_the_server_has_not_said_that_no_more_comes(
+    received: Close | None, by_itself: bool | None, ended: bool
+) -> None:
+    sent = None if received is None else received
+    assert watch.has_ended(ConnectionClosed(received, sent, by_itself)) is ended
