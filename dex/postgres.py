@@ -38,7 +38,14 @@ def no_answer(seconds: float) -> psycopg.OperationalError:
     return psycopg.OperationalError(f"PostgreSQL gave no answer within {seconds:g} s")
 
 
-def takes_no_writes(error: psycopg.Error) -> psycopg.OperationalError:
+# How often a server was found to take no writes: then every connection from before is left, for one
+# that only reads would go on reading from a server that all others have left.
+_times_left = 0
+
+
+def takes_no_writes(error: psycopg.Error | str) -> psycopg.OperationalError:
+    global _times_left  # noqa: PLW0603
+    _times_left += 1
     return psycopg.OperationalError(f"PostgreSQL takes no writes: {error}".strip())
 
 
@@ -48,7 +55,7 @@ def is_dead(conn: "BoundedConnection | BoundedAsyncConnection") -> bool:
     Those are its last words: PostgreSQL may have restarted long ago, and whoever comes next is not
     to learn it from an error. To look lets go of the GIL: not after each statement.
     """
-    if conn.closed:
+    if conn.closed or conn.opened_before != _times_left:
         return True
     if time.monotonic() - conn.used_at < IN_USE_SECONDS:
         return False
@@ -67,6 +74,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     answer_seconds: float | None = ANSWER_SECONDS
     used_at = 0.0  # of time.monotonic(), as whoever uses it tells
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.opened_before = _times_left
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         if timeout is not None or self.answer_seconds is None:
@@ -88,6 +99,10 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     """The same for coroutines."""
 
     used_at = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.opened_before = _times_left
 
     async def wait(
         self,

@@ -161,6 +161,8 @@ DATABASES["default"] |= {
     "CONN_HEALTH_CHECKS": True,
     "OPTIONS": {
         "connect_timeout": 2,
+        # Of several hosts the one that takes writes.
+        "target_session_attrs": "read-write",
         # A connection that something between has forgotten is found out while nobody uses it.
         "keepalives_idle": 30,
         "keepalives_interval": 5,

@@ -50,7 +50,7 @@ def how_to_reach() -> str:
             "start the stack with `make up`, set DATA_DIR to that of a running one, or set "
             "DATABASE_URL"
         )
-    return "is DATABASE_URL right?"
+    return "is DATABASE_URL right? Where PostgreSQL was restarted meanwhile, run it again"
 
 
 # Each statement of the engine has an index that answers it in order. With statistics from before a

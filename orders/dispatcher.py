@@ -15,7 +15,7 @@ import psycopg
 import redis
 import structlog
 
-from dex.postgres import BoundedConnection
+from dex.postgres import BoundedConnection, takes_no_writes
 from orders import claims, database, durability, hints, lifecycle, loop, requestid
 from orders.models import FailureCode, Order, Status
 
@@ -29,6 +29,7 @@ REPEAT_SECONDS = 1.5
 RECONNECT_SECONDS = 1.0
 LEADER_LOCK = 0x0D15
 # Of a session that asks every TICK_SECONDS; a process that is stopped asks no more.
+READ_ONLY = "SELECT current_setting('transaction_read_only')"
 LEADER_IDLE = "SET idle_session_timeout = '8s'"
 
 
@@ -63,7 +64,9 @@ class Dispatcher:
                 )
             while not self._stopping.is_set():
                 self.tick()
-                conn.execute("SELECT 1")  # not idle
+                (read_only,) = conn.execute(READ_ONLY).fetchone() or ("",)  # and it is not idle
+                if read_only == "on":
+                    raise takes_no_writes("it has become a standby")
                 if not self._crowded:
                     self._wait_for_room(conn)
 

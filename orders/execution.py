@@ -229,6 +229,7 @@ async def await_landing(order: Order, swap: Swap, exchange: Exchange) -> SwapSta
                 renewed = time.monotonic()
             unseen = state.status is SwapStatus.UNKNOWN
             if unseen and time.monotonic() - sent > RESEND_SECONDS and not await is_late(order):
+                await in_thread(claims.renew, order)  # a failover may have forgotten the order
                 await send(order, swap, exchange)
                 sent = time.monotonic()
             if gone.is_set():

@@ -16,6 +16,7 @@ from celery import current_app
 from django.apps import apps
 from django.conf import settings
 
+from dex.postgres import takes_no_writes
 from orders import database
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ def database_answers() -> None:
     """And takes writes: one that has become a standby answers as well."""
     found = database.rows("SELECT current_setting('transaction_read_only') AS read_only", {})
     if found[0]["read_only"] == "on":
-        raise RuntimeError("PostgreSQL takes no writes")
+        raise takes_no_writes("it has become a standby")
 
 
 def redis_answers() -> None:

@@ -107,6 +107,9 @@ BEGIN
     EXCEPTION WHEN SQLSTATE 'OE001' THEN
         NULL;  -- what was inserted is undone; the answers stay
     END;
+    -- What is said of an order that is there already waits for a standby as its own COMMIT has: one
+    -- that was given up may be seen after a restart, and be on no standby.
+    PERFORM pg_logical_emit_message(true, 'orders', '');
     RETURN QUERY
         SELECT a ->> 'id', (a ->> 'created_at')::timestamptz, (a ->> 'replayed')::boolean,
                (a ->> 'same')::boolean

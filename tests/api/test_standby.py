@@ -21,7 +21,10 @@ from tests.stacks import wait_until
 pytestmark = pytest.mark.usefixtures("no_orders")
 
 READ_ONLY = "-c default_transaction_read_only=on"
+ANY = {"target_session_attrs": "any"}  # it became one after we had connected
 WRITING = "DELETE FROM orders_tally WHERE false RETURNING kind"
+
+POOLED = "SELECT pg_backend_pid() AS pid"
 
 PLACING = """
 SELECT pid FROM pg_stat_activity
@@ -32,13 +35,13 @@ WHERE state = 'active' AND query LIKE '%%orders_place%%' AND pid <> pg_backend_p
 @pytest.fixture
 def standby() -> Iterator[Session]:
     options = f"{database.session_options()} {READ_ONLY}"
-    session = Session(database.conninfo, **database.STATEMENTS, options=options)
+    session = Session(database.conninfo, **database.STATEMENTS, options=options, **ANY)
     yield session
     session.close()
 
 
 def test_a_connection_to_one_is_given_up() -> None:
-    with BoundedConnection.connect(database.conninfo(), options=READ_ONLY) as conn:
+    with BoundedConnection.connect(database.conninfo(), options=READ_ONLY, **ANY) as conn:
         with pytest.raises(psycopg.OperationalError, match="takes no writes"):
             conn.execute(WRITING)
 
@@ -57,6 +60,22 @@ async def test_no_session_is_opened_to_one(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(psycopg.OperationalError, match="read-only"):
         await database.new_session().rows("SELECT 1 AS one", {})
+
+
+async def test_then_what_only_reads_leaves_it_as_well(standby: Session) -> None:
+    """It would go on reading from a server that all others have left."""
+    reading = database.new_session()
+    [before] = await reading.rows("SELECT pg_backend_pid() AS pid", {})
+    await asyncio.to_thread(database.rows, "SELECT 1 AS one", {})
+    pids = {row["pid"] for row in await asyncio.to_thread(database.rows, POOLED, {})}
+
+    with pytest.raises(psycopg.OperationalError, match="takes no writes"):
+        await standby.rows(WRITING, {})
+
+    [after] = await reading.rows("SELECT pg_backend_pid() AS pid", {})
+    reading.close()
+    assert after != before
+    assert not pids & {row["pid"] for row in await asyncio.to_thread(database.rows, POOLED, {})}
 
 
 def test_orders_are_to_be_placed_again_later(
