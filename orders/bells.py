@@ -135,6 +135,14 @@ class InOrder:
         """The highest seq that waits; 0 where none does."""
         return max(self._early.get(key, ()), default=0)
 
+    def begin(self, key: Key, seq: int) -> bool:
+        """Of an order of which nothing was heard, nothing before this seq is to be had: one that
+        waits and is lower is the first. Whether something is heard of it now."""
+        waiting = self._early.get(key, {})
+        if not self.newest(key) and (first := min(waiting, default=seq)) < seq:
+            self.fill(waiting.pop(first))
+        return self.newest(key) > 0
+
     def settle(self, key: Key, last: int) -> None:
         """Nothing more is to be had of what those up to `last` wait for: they go without. Those
         that came later wait anew."""

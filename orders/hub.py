@@ -187,6 +187,11 @@ class Hub:
         group = self._groups.get(name)
         return max(group.since if group else self._now(), self._polled_at - OVERLAP_SECONDS)
 
+    def _is_current(self, key: Key, since: float) -> bool:
+        """Whether who hears the group has heard it since then."""
+        group = self._groups.get(key[0])
+        return group is not None and group.since <= since
+
     def _miss(self, key: Key) -> None:
         self._missing.setdefault(key, self._since(key[0]))
         self._missed.set()
@@ -201,19 +206,22 @@ class Hub:
                 await self._read(missing)
             except Exception as error:  # what waits goes on waiting
                 log.warning("hub.read_failed", orders=len(missing), error=repr(error))
-                self._missing |= missing
+                self._missing |= {k: at for k, at in missing.items() if self._is_current(k, at)}
                 await asyncio.sleep(POLL_SECONDS)
                 self._missed.set()
             else:
                 for key, last in waiting.items():
-                    self._in_order.settle(key, last)
+                    if self._is_current(key, missing[key]):
+                        self._in_order.settle(key, last)
 
     async def _read(self, since: Mapping[Key, float]) -> None:
         """Bring from the rows what no bell has: all that follows what was heard of an order, or
-        else its events from a moment on. What was heard of first meanwhile is read once more."""
+        else its events from a moment on. What is heard of first by a bell from before that moment,
+        which waits or came meanwhile, is read once more: it has no gap after that."""
         keys = deque(since)
         while some := [keys.popleft() for _ in range(min(len(keys), READ_TOGETHER))]:
             wanted = {key[1]: (self._in_order.newest(key), since[key]) for key in some}
+            heard_of = {key: self._in_order.waiting(key) for key in some}
             events = await in_socket_thread(queries.events_since, wanted)
             found = {order_id: list(of) for order_id, of in groupby(events, attrgetter("order_id"))}
             rung = 0
@@ -221,10 +229,14 @@ class Hub:
                 if rung >= RUNG_TOGETHER:
                     await asyncio.sleep(0)  # for sockets to send what they have
                     rung = 0
-                if wanted[key[1]][0] == 0 < self._in_order.newest(key):
+                if not self._is_current(key, since[key]):
+                    continue
+                of_it = found.get(key[1], [])
+                begins = of_it[0].seq if of_it else heard_of[key] + 1
+                if wanted[key[1]][0] == 0 and self._in_order.begin(key, begins):
                     keys.append(key)
                     continue
-                for event in found.get(key[1], ()):
+                for event in of_it:
                     self._in_order.fill(heard(key[0], event.frame(replayed=False)))
                     rung += 1
 

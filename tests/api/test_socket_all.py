@@ -378,6 +378,102 @@ async def test_an_order_that_is_heard_of_while_its_rows_are_read_has_no_gap(
     assert seqs(await hers.events(5)) == [1, 2, 3, 4, 5]
 
 
+MOVE = """
+WITH moved AS (
+    UPDATE orders_order SET seq = %(seq)s, updated_at = now() WHERE id = %(id)s RETURNING id)
+INSERT INTO orders_orderevent (order_id, seq, previous_status, status, attempt, created_at, data)
+SELECT id, %(seq)s, CASE %(seq)s WHEN 2 THEN 'pending' ELSE 'routing' END, 'routing', 1, now(), '{}'
+FROM moved
+"""
+
+
+STORED = queries.events_after
+
+
+async def move(order_id: str, *seqs: int) -> None:
+    """Without a doorbell."""
+    for seq in seqs:
+        async with await psycopg.AsyncConnection.connect(database.conninfo()) as conn:
+            await conn.execute(MOVE, {"id": order_id, "seq": seq})
+
+
+async def ring(order_id: str, owner: User, *seqs: int) -> None:
+    """At the owner's group alone."""
+    for event in await asyncio.to_thread(STORED, order_id, owner.pk, 0):
+        if event.seq in seqs:
+            frame = event.frame(replayed=False)
+            hub.hub()._in_order.ring(bells.heard(events.owner_group(owner.pk), frame))
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No doorbells but those of `ring`."""
+    monkeypatch.setattr(events, "publish", lambda event: None)
+
+
+@pytest.mark.usefixtures("silent")
+async def test_doorbells_from_before_the_subscription_have_no_gap_between_them(
+    hers: Socket, alice: User
+) -> None:
+    order_id = await place(owner_id=alice.pk)
+    await move(order_id, 2, 3, 4, 5)
+    await asyncio.sleep(0.2)
+    await hear_all(hers)
+
+    await ring(order_id, alice, 3, 5)  # late; the one between them is lost
+
+    assert seqs(await hers.events(3)) == [3, 4, 5]
+
+
+@pytest.mark.usefixtures("silent")
+async def test_a_doorbell_from_before_the_subscription_and_what_came_after_it_have_no_gap(
+    hers: Socket, alice: User
+) -> None:
+    order_id = await place(owner_id=alice.pk)
+    await move(order_id, 2, 3)
+    await asyncio.sleep(0.2)
+    await hear_all(hers)
+
+    await move(order_id, 4)
+    await ring(order_id, alice, 2)
+
+    assert seqs(await hers.events(3)) == [2, 3, 4]
+
+
+async def hear_all_again(socket: Socket) -> None:
+    for action in ("unsubscribe", "subscribe"):
+        await socket.send(type=action, scope="all")
+        await acknowledged(socket, action)
+
+
+@pytest.mark.usefixtures("silent")
+async def test_what_was_read_for_one_subscription_is_not_told_to_the_next(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reading, read_on = queries.events_since, threading.Event(), threading.Event()
+
+    def at_length(*asked: Any) -> list[events.Event]:
+        found = read(*asked)
+        reading.set()
+        read_on.wait(10)
+        return found
+
+    await hear_all(hers)
+    order_id = await place(owner_id=alice.pk)
+    await move(order_id, 2, 3, 4)
+    await ring(order_id, alice, 1, 2)
+    await hers.events(2)
+    monkeypatch.setattr(queries, "events_since", at_length)
+    await ring(order_id, alice, 4)
+    await asyncio.to_thread(reading.wait, 10)
+    await hear_all_again(hers)
+
+    await ring(order_id, alice, 1)  # twice over
+    read_on.set()
+
+    assert seqs(await hers.events(4)) == [1, 2, 3, 4]
+
+
 async def test_what_was_lost_comes_before_what_follows_it(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
