@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -142,16 +143,18 @@ def oldest_writing(most: float) -> float:
 
 def events_since(wanted: Mapping[str, tuple[int, float]]) -> list[Event]:
     """Of each order those after a seq, in order; after 0 those since a moment of time.monotonic(),
-    and maybe some of shortly before, no longer than the answer took."""
+    and maybe some of shortly before, no longer than the answer took. One that waited for a lock has
+    an earlier time than those before it: it is not left out of them."""
     after = [seq for seq, _ in wanted.values()]
     rows = database.rows(EVENTS_SINCE, {"ids": list(wanted), "after": after})
     now = time.monotonic()
-    found = []
-    for row in rows:
+    found: list[Event] = []
+    for row in sorted(rows, key=itemgetter("order_id", "seq")):
         seq, moment = wanted[row["order_id"]]
-        if row.pop("age") <= now - moment or seq:
+        follows = found and found[-1].order_id == row["order_id"]
+        if row.pop("age") <= now - moment or seq or follows:
             found.append(Event(**row))
-    return sorted(found, key=lambda event: (event.order_id, event.seq))
+    return found
 
 
 def newest_seqs(order_ids: list[str]) -> dict[str, int]:

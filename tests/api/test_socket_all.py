@@ -440,6 +440,21 @@ async def test_a_doorbell_from_before_the_subscription_and_what_came_after_it_ha
     assert seqs(await hers.events(3)) == [2, 3, 4]
 
 
+@pytest.mark.usefixtures("silent")
+async def test_what_waited_for_a_lock_since_before_the_subscription_is_no_gap(
+    hers: Socket, alice: User
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database.conninfo()) as conn:
+        await conn.execute("SELECT now()")  # the time of all that follows
+        await asyncio.sleep(0.2)
+        await hear_all(hers)
+        order_id = await place(owner_id=alice.pk)
+        await conn.execute(MOVE, {"id": order_id, "seq": 2})
+    await move(order_id, 3)
+
+    assert seqs(await hers.events(3)) == [1, 2, 3]
+
+
 async def hear_all_again(socket: Socket) -> None:
     for action in ("unsubscribe", "subscribe"):
         await socket.send(type=action, scope="all")
