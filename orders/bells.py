@@ -81,10 +81,24 @@ class Inbox:
         self._bells = {behind: deque([without_frame(bell)])} | self._bells
         self._rung.set()
 
+    def forget(self, group: str) -> None:
+        """What was heard through it and waits: it is followed no more."""
+        self._bells = {key: bells for key, bells in self._bells.items() if key[0] != group}
+
     async def get(self) -> Bell:
-        while not self._bells:
+        await self.filled()
+        return self.take()
+
+    async def filled(self) -> None:
+        while self.is_empty():
             self._rung.clear()
             await self._rung.wait()
+
+    def is_empty(self) -> bool:
+        return not self._bells
+
+    def take(self) -> Bell:
+        """The next of those that wait."""
         key, waiting = next(iter(self._bells.items()))
         bell = waiting.popleft()
         if not waiting:

@@ -245,6 +245,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         async with self.sending:
             if frame.get("scope") == "all":
                 hub().leave(owner_group(self.owner_id), self.inbox)
+                self.inbox.forget(owner_group(self.owner_id))
                 self.following_all = False
             else:
                 self.unfollow(frame["orderId"])
@@ -300,8 +301,9 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 await self.say(**ack)
             await self.read_rows(order_id, following, replayed=True)
         except Exception:
-            if before is None:
-                self.unfollow(order_id)
+            if before is None:  # what was sent of it is what was before
+                self.following.pop(order_id, None)
+                hub().leave(order_group(order_id), self.inbox)
             else:
                 self.following[order_id] = before
             raise
@@ -337,21 +339,25 @@ class OrderConsumer(AsyncWebsocketConsumer):
     async def pump(self) -> None:
         """Bring what the doorbells announce to the client, until the socket closes."""
         while True:
-            bell = await self.inbox.get()
-            if self.inbox.overflowed:
-                async with self.sending:
+            await self.inbox.filled()
+            async with self.sending:
+                if self.inbox.overflowed:
                     await self.refuse(left_behind())
-                return
-            try:
-                async with self.sending:
+                    return
+                if self.inbox.is_empty():
+                    continue  # its group was left meanwhile
+                bell = self.inbox.take()
+                try:
                     await self.deliver(bell)
-            except Exception as error:  # the next bell or poll finds the rows again
-                log.warning("socket.delivery_failed", order_id=bell.order_id, error=repr(error))
-                if bell.order_id in self.following:
+                    continue
+                except Exception as error:  # the next bell or poll finds the rows again
+                    log.warning("socket.delivery_failed", order_id=bell.order_id, error=repr(error))
+                if of_one_order(bell.group):
                     hub().ring_again(bell.order_id)
-                else:
-                    self.inbox.put_back(bell)
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    continue
+                # Also of an order that is followed by itself: it may not be when this is read.
+                self.inbox.put_back(bell)
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def deliver(self, bell: Bell) -> None:
         following = self.following.get(bell.order_id)

@@ -489,6 +489,71 @@ async def test_what_was_read_for_one_subscription_is_not_told_to_the_next(
     assert seqs(await hers.events(4)) == [1, 2, 3, 4]
 
 
+def away_once(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The next reading of an order's rows fails; the event says that it has."""
+    read, tried = queries.events_after, threading.Event()
+
+    def read_the_second_time(*of: Any) -> Any:
+        if not tried.is_set():
+            tried.set()
+            raise psycopg.OperationalError("away")
+        return read(*of)
+
+    monkeypatch.setattr(queries, "events_after", read_the_second_time)
+    return tried
+
+
+@pytest.mark.usefixtures("silent")
+async def test_what_could_not_be_read_of_a_followed_order_is_heard_where_it_is_followed_no_more(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bells, "INBOX_SIZE", 0)
+    monkeypatch.setattr(consumers, "AGAIN_SECONDS", 0.1)
+    await hear_all(hers)
+    order_id = await place(owner_id=alice.pk)
+    await hers.send(type="subscribe", orderId=order_id, afterSeq=1)
+    await acknowledged(hers, "subscribe")
+    await move(order_id, 2, 3)
+    await ring(order_id, alice, 1)
+    tried = away_once(monkeypatch)
+
+    await ring(order_id, alice, 2)
+    await asyncio.to_thread(tried.wait, 5)
+    await hers.send(type="unsubscribe", orderId=order_id)
+    await acknowledged(hers, "unsubscribe")
+    await ring(order_id, alice, 3)
+
+    assert seqs(await hers.events(2)) == [2, 3]
+
+
+@pytest.mark.usefixtures("silent")
+async def test_what_waited_when_a_socket_unsubscribed_is_not_heard_by_its_next_subscription(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_ids = [await place(owner_id=alice.pk) for _ in range(2)]
+    await move(order_ids[1], 2, 3)
+    await asyncio.sleep(0.2)
+    await hear_all(hers)
+    await hub.hub().join(events.owner_group(alice.pk), bells.Inbox())  # the hub hears on
+    monkeypatch.setattr(consumers, "AGAIN_SECONDS", 3.0)
+    monkeypatch.setattr(bells, "INBOX_SIZE", 0)
+    tried = away_once(monkeypatch)
+    await ring(order_ids[0], alice, 1)
+    await asyncio.to_thread(tried.wait, 5)
+    await asyncio.sleep(0.1)  # and now it waits for AGAIN_SECONDS
+    monkeypatch.setattr(bells, "INBOX_SIZE", INBOX_SIZE)
+
+    await ring(order_ids[1], alice, 1)
+    await hers.send(type="unsubscribe", scope="all")
+    await acknowledged(hers, "unsubscribe")
+    await ring(order_ids[1], alice, 2)
+    await hear_all(hers)
+    await ring(order_ids[1], alice, 3)
+
+    (frame,) = await hers.events(1, 10)
+    assert (frame["orderId"], frame["seq"]) == (order_ids[1], 3)
+
+
 async def test_what_was_lost_comes_before_what_follows_it(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -622,6 +687,26 @@ async def test_what_was_sent_before_unsubscribing_is_not_heard_again(
     await execute(order_id)
 
     assert seqs(await hers.events(4)) == [2, 3, 4, 5]
+    assert await hers.until_pong() == []
+
+
+async def test_what_was_sent_is_not_heard_again_where_it_could_not_be_sent_once_more(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hear_all(hers)
+    publish, late = events.publish, []
+    monkeypatch.setattr(events, "publish", late.append)
+    order_id = await submitted(hers)
+    await hers.send(type="unsubscribe", orderId=order_id)
+    await acknowledged(hers, "unsubscribe")
+    away_once(monkeypatch)
+    await hers.send(type="subscribe", orderId=order_id)
+    await acknowledged(hers, "subscribe")
+    await refusal(hers, 503)
+
+    publish(late[0])
+    await asyncio.sleep(0.2)
+
     assert await hers.until_pong() == []
 
 
