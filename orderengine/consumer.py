@@ -5,7 +5,17 @@ from threading import Lock
 from typing import Any
 
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from kombu.utils.limits import TokenBucket
+
+# What Celery's remote control may not do, through Flower or Redis: it would stop executions while
+# /health is green, or worker after worker. Signals stop a worker, and the environment limits it.
+CLOSED = (
+    *("add_consumer", "autoscale", "cancel_consumer", "pool_grow", "pool_restart", "pool_shrink"),
+    *("rate_limit", "revoke", "revoke_by_stamped_headers", "shutdown", "terminate", "time_limit"),
+)
+for name in CLOSED:
+    Panel.data.pop(name, None)
 
 # Kombu's own waits grow to 30 s: a Redis that is back would have no workers for as long.
 RECONNECT_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}

@@ -24,12 +24,16 @@ log = structlog.get_logger(__name__)
 # A client that leaves more than this unread is cut off; the kernel holds some MB besides.
 MAX_UNSENT_BYTES = 1024 * 1024
 # Nothing is read from a client while more than so many of its frames wait for the application, and
-# for a moment after so many that do not: pongs, or the parts of a message. Who goes on with those
-# is cut off.
+# for a moment after so many that do not: pongs, or the parts of a message.
 MAX_UNHEARD_FRAMES = 20
 FRAMES_AT_ONCE = 50
+# Without a whole message between them: control frames, and parts that are next to nothing. Of
+# larger parts a message has as many as 64 KiB allow.
 MAX_EMPTY_FRAMES = 1_000
+EMPTY_BYTES = 16
 LOOK_AGAIN_SECONDS = 0.02
+LAST_DATA_OPCODE = 7  # of the others each frame is a whole: ping, pong, close
+SAYS_NOTHING = f"more than {MAX_EMPTY_FRAMES:,} frames without a message"
 
 
 def serve_bounded_sockets() -> None:
@@ -44,6 +48,7 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
     """
 
     reading_paused = False
+    frames = 0
     empty_frames = 0  # since the last whole message
 
     def onOpen(self) -> None:
@@ -104,15 +109,26 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
         if self.state not in {self.STATE_OPEN, self.STATE_CLOSING}:
             super().consumeData()  # the handshake
             return
-        for _ in range(FRAMES_AT_ONCE):
+        last = self.frames + FRAMES_AT_ONCE
+        while self.frames < last:
             if self.reading_paused or not self.processData() or self.state == self.STATE_CLOSED:
                 return
-        self.empty_frames += FRAMES_AT_ONCE
-        if self.empty_frames > MAX_EMPTY_FRAMES:
-            log.warning("socket.says_nothing", client=self.client_addr)
-            self.transport.abortConnection()
-        else:
+        if self.empty_frames <= MAX_EMPTY_FRAMES:
             self.pause_reading()
+        elif self.state == self.STATE_OPEN:
+            log.warning("socket.says_nothing", client=self.client_addr)
+            self._fail_connection(self.CLOSE_STATUS_CODE_POLICY_VIOLATION, SAYS_NOTHING)
+            self.pause_reading()  # for its goodbye
+        else:
+            self.transport.abortConnection()
+
+    def onFrameEnd(self) -> bool | None:
+        frame = self.current_frame
+        self.frames += 1
+        if frame.opcode > LAST_DATA_OPCODE or frame.length < EMPTY_BYTES:
+            self.empty_frames += 1
+        ended: bool | None = super().onFrameEnd()
+        return ended
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         super().onMessage(payload, isBinary)
@@ -167,4 +183,6 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
 def refusal(close_code: int, reason: str) -> Problem:
     if close_code == WebSocketProtocol.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG:
         return Problem(status=413, code="TOO_LARGE", detail=f"{reason}.".capitalize())
+    if close_code == WebSocketProtocol.CLOSE_STATUS_CODE_POLICY_VIOLATION:
+        return Problem(status=400, code="MALFORMED", detail=f"{reason}.".capitalize())
     return Problem(status=400, code="MALFORMED", detail=f"Not a WebSocket frame: {reason}.")

@@ -5,7 +5,9 @@ The sockets of this process are counted exactly.
 
 import itertools
 import os
+import re
 import secrets
+from typing import Any
 
 import redis
 import structlog
@@ -19,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 KEY = "presence:web:"
 WORKER_KEY = "presence:worker:"
+COUNT = re.compile(rb"[0-9]{1,6}")
 EXPIRE_SECONDS = 10
 SCAN_AT_ONCE = 1000
 
@@ -51,7 +54,6 @@ def client() -> redis.Redis:
         socket_connect_timeout=0.2,
         socket_timeout=0.2,
         retry=Retry(NoBackoff(), 1),
-        decode_responses=True,
     )
 
 
@@ -64,11 +66,16 @@ def connections() -> int:
     """Sockets open in the whole fleet; this process's alone while Redis is away."""
     try:
         found = client().scan_iter(KEY + "*", count=SCAN_AT_ONCE)
-        others = [key for key in found if key != KEY + _process]
+        others = [key for key in found if key != (KEY + _process).encode()]
         counts = client().mget(others) if others else []
     except redis.RedisError:
         counts = []
-    return len(_open) + sum(int(count) for count in counts if count)
+    return len(_open) + sum(map(number_in, counts))
+
+
+def number_in(stored: Any) -> int:
+    """0 where it is none: anybody who reaches Redis may have written it."""
+    return int(stored) if stored and COUNT.fullmatch(stored) else 0
 
 
 def report_worker() -> None:

@@ -192,8 +192,10 @@ def test_the_sockets_of_all_processes_are_counted(client: Client) -> None:
     number = presence.opened()
     with redis.Redis.from_url(settings.REDIS_URL) as connection:
         connection.set("presence:web:another", 3, ex=10)
+        for odd in ("abc", "9" * 5000, b"\xff", "-1"):
+            connection.set(f"presence:web:{hash(odd)}".encode() + b"\xff", odd, ex=10)
         during = client.get("/api/orders/stats").json()["websocket"]["connections"]
-        connection.delete("presence:web:another")
+        connection.delete(*connection.scan_iter("presence:web:*"))
     presence.closed(number)
 
     assert during == before + 4

@@ -9,6 +9,7 @@ from celery import current_app
 from celery.exceptions import Retry
 from celery.signals import worker_shutting_down
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from django.conf import settings
 from kombu.utils.limits import TokenBucket
 
@@ -167,6 +168,12 @@ def test_a_lost_redis_is_looked_for_every_two_seconds_at_the_latest() -> None:
 
     assert consumer.ensure_connected(Lost()) == "found"
     assert (asked["interval_start"], asked["interval_max"]) == (0.5, 2)
+
+
+def test_remote_control_stops_nothing() -> None:
+    """Flower has buttons for it; /health stayed green while no order was executed."""
+    assert {"ping", "active_queues", "enable_events"} <= Panel.data.keys()
+    assert not {"cancel_consumer", "rate_limit", "revoke", "shutdown"} & Panel.data.keys()
 
 
 def test_the_broker_is_redis_with_our_habits() -> None:

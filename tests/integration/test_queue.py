@@ -6,8 +6,13 @@ from itertools import pairwise
 
 import httpx
 import pytest
+import redis
+from django.conf import settings
+from kombu import Connection
+from kombu.simple import SimpleQueue
 
 from dex.venues.registry import SIMULATED
+from orders.tasks import execute_order
 from tests.stacks import ORDER, Running, engine, wait_until
 
 pytestmark = pytest.mark.fleet
@@ -149,3 +154,34 @@ def test_an_order_whose_hint_was_lost_is_found_by_the_dispatcher(running: Runnin
     )
 
     wait_until(lambda: running.statuses(order_id)[-1:] == ["confirmed"], seconds=5)
+
+
+def test_a_worker_bears_with_whatever_is_read_from_redis(new_database: str) -> None:
+    """A message is a hint; some ended the worker, and came back two minutes later."""
+    with engine(new_database, DEX_SWAP_LATENCY_MS="0") as running:
+        url = running.environment["REDIS_URL"]
+        running.place()
+        running.wait_for_all()
+        worker = running.processes["worker0"]
+        task = {"task": execute_order.name, "id": "odd", "lang": "py"}
+        with redis.Redis.from_url(url) as server, Connection(url) as connection:
+            for text in ("garbage", "", "null", "5", "[1]", "{}", '{"body": 1}', b"\xff\xfe"):
+                server.lpush(settings.CELERY_TASK_DEFAULT_QUEUE, text)
+            with SimpleQueue(connection, settings.CELERY_TASK_DEFAULT_QUEUE) as queue:
+                for body, headers in (
+                    (None, task),
+                    (5, task),
+                    ([[], {}, {}], {**task, "timelimit": "x"}),
+                    ([["ord_1", "more"], {}, {}], task),
+                    ([[{"not": "an id"}], {}, {}], task),
+                ):
+                    queue.put(body, headers=headers, serializer="json")
+
+            running.place()
+            running.wait_for_all()
+            wait_until(lambda: server.llen(settings.CELERY_TASK_DEFAULT_QUEUE) == 0)
+            wait_until(lambda: server.hlen("unacked") == 0)
+
+        running.place()
+        running.wait_for_all()
+        assert worker.poll() is None

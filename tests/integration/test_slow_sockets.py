@@ -134,6 +134,22 @@ def test_a_client_that_writes_faster_than_it_is_answered_is_made_to_wait(web: Ru
     assert answered > 10_000
 
 
+@pytest.mark.parametrize("size", [16, 100, 1_000])
+def test_a_message_may_come_in_many_parts(web: Running, size: int) -> None:
+    text = PING.ljust(60_000).encode()
+    parts = [text[at : at + size] for at in range(0, len(text), size)]
+    heads = [b"\x01", *[b"\x00"] * (len(parts) - 2), b"\x80"]
+    length = (lambda n: bytes([0x80 | n])) if size < 126 else (lambda n: b"\xfe" + n.to_bytes(2))
+    with deaf_client(web) as client:
+        client.sendall(
+            b"".join(
+                head + length(len(part)) + bytes(4) + part
+                for head, part in zip(heads, parts, strict=True)
+            )
+        )
+        assert b'"pong"' in client.recv(4096)
+
+
 @pytest.mark.parametrize(
     ("first", "frame"),
     [(b"", b"\x8a\x80" + bytes(4)), (b"\x01\x80" + bytes(4), b"\x00\x80" + bytes(4))],
