@@ -1,16 +1,17 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from psycopg.sql import SQL
 from pytest_django import Settings
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.views import APIView
 
-from orders import hub
+from orders import database, hub
 from orders.events import channel_layer
 from tests.api.asgi import ASGIClient
 from tests.api.http import PASSWORD
@@ -105,3 +106,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(psycopg.Cursor, "execute", remember)
     return found
+
+
+@pytest.fixture
+def await_standby() -> Iterator[Callable[[str], None]]:
+    """Names the standby that a COMMIT waits for which is to wait (this server's are not)."""
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+
+        def name(standby: str) -> None:
+            conn.execute(SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(standby))
+            conn.execute("SELECT pg_reload_conf()")
+
+        yield name
+        name("")

@@ -248,7 +248,12 @@ def test_the_documents_have_one_version_and_the_same_credentials() -> None:
 def test_every_close_code_is_described() -> None:
     by_refusal = {*consumers.CLOSE_CODES.values(), consumers.TRY_AGAIN_LATER}
 
-    by_daphne = {1002, 1007, 1009}  # it reads the frames: tests/integration/test_refused_frames.py
+    by_daphne = {
+        1002,
+        1007,
+        1008,
+        1009,
+    }  # it reads the frames: tests/integration/test_refused_frames.py
     described = by_refusal | by_daphne | {consumers.GOING_AWAY, 1000}
     assert set(CHANNEL["x-close-codes"]) == {str(code) for code in described}
     [table] = re.findall(r"\| close code .*?\n\n", Path("docs/api.md").read_text(), re.S)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
-from psycopg.sql import SQL
 
 from orders import (
     bells,
@@ -190,22 +189,9 @@ async def test_what_is_committed_long_after_it_was_begun_is_heard(
     assert (frame["seq"], frame["status"]) == (2, "cancelled")
 
 
-@pytest.fixture
-def standby() -> Iterator[Callable[[str], None]]:
-    """Names the standby that a COMMIT waits for which is to wait (this server's are not)."""
-    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
-
-        def name(standby: str) -> None:
-            conn.execute(SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(standby))
-            conn.execute("SELECT pg_reload_conf()")
-
-        yield name
-        name("")
-
-
 @pytest.mark.usefixtures("soon_found")
 async def test_what_a_standby_kept_from_being_committed_is_heard_however_long_it_took(
-    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch, standby: Callable[[str], None]
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch, await_standby: Callable[[str], None]
 ) -> None:
     for name in ("OVERLAP_SECONDS", "LONGEST_SECONDS"):
         monkeypatch.setattr(hub, name, 0.1)
@@ -214,7 +200,7 @@ async def test_what_a_standby_kept_from_being_committed_is_heard_however_long_it
     await hear_all(hers)
     order_id = await place(owner_id=alice.pk)
     await of_orders(hers, [order_id], 1)
-    standby("missing")
+    await_standby("missing")
 
     with psycopg.connect(database.conninfo()) as conn:
         conn.execute("SET LOCAL synchronous_commit = on")
@@ -222,7 +208,7 @@ async def test_what_a_standby_kept_from_being_committed_is_heard_however_long_it
         committing = asyncio.create_task(asyncio.to_thread(conn.commit))
         await asyncio.sleep(1.5)  # fifteen polls
         assert not committing.done()
-        standby("")
+        await_standby("")
         await committing
 
     (frame,) = await of_orders(hers, [order_id], 1)

@@ -222,7 +222,7 @@ async def test_an_open_socket_is_told_to_the_fleet_also_where_none_subscribes(
     await (await connect()).hello()
 
     async with asyncio.timeout(PATIENCE):
-        while redis.get(key) != "1":  # noqa: ASYNC110
+        while redis.get(key) != b"1":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

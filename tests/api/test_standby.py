@@ -2,20 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 import redis
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.test import Client
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from dex.postgres import BoundedConnection, Session
-from orders import claims, database, execution, health, intake, lifecycle, placement
+from orders import claims, database, execution, health, intake, keys, lifecycle, placement
 from tests.api.asgi import ASGIClient
-from tests.api.http import execute, placed, problem, stored_orders
-from tests.factories import StubExchange, landed, load
+from tests.api.http import bearer, execute, placed, problem, stored_orders
+from tests.factories import StubExchange, landed, load, order_request
 from tests.stacks import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_orders")
@@ -103,6 +106,46 @@ def test_an_order_in_execution_is_left_to_whoever_can_write(
 
     execution.execute_order(order_id)
     assert load(order_id).status == "confirmed"
+
+
+async def test_a_repeat_waits_for_one_as_its_order_did(
+    await_standby: Callable[[str], None],
+) -> None:
+    """An order whose COMMIT was given up is seen after a restart, and may be on no standby."""
+    request = order_request(client_order_id="again")
+    [first] = await placement.place_orders([request])
+    await_standby("missing")
+
+    with psycopg.connect(database.conninfo(), row_factory=dict_row) as conn:
+        conn.execute("SET LOCAL synchronous_commit = on")
+        suffixed = Jsonb(placement.wanted([request], [{}]))
+        values = {"owner_id": request.owner_id, "wanted": suffixed}
+        [repeat] = conn.execute(placement.PLACE, values).fetchall()
+        committing = asyncio.create_task(asyncio.to_thread(conn.commit))
+        await asyncio.sleep(0.3)
+        waits = not committing.done()
+        await_standby("")
+        await committing
+
+    assert (repeat["id"], repeat["replayed"]) == (first.order_id, True)
+    assert waits
+
+
+def test_whoever_signs_in_waits_for_none(await_standby: Callable[[str], None], alice: User) -> None:
+    """What would wait is when the key was used last."""
+    found = keys.key_in(bearer(alice))
+    assert found is not None
+    await_standby("missing")
+
+    with psycopg.connect(database.conninfo(), autocommit=True) as conn:
+        conn.execute("SET synchronous_commit = on")
+        conn.execute("SET statement_timeout = '2s'")
+        values = {"prefix": found[1], "digest": keys.digest_of(found[0])}
+        assert conn.execute(keys.FIND, values).fetchone() is not None
+        used = conn.execute(
+            "SELECT last_used_at FROM orders_apikey WHERE prefix = %(prefix)s", values
+        )
+        assert used.fetchone() != (None,)
 
 
 def test_health_tells(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

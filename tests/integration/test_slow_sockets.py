@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.conftest import create_database
@@ -167,6 +168,21 @@ def test_ten_thousand_frames_in_one_read_do_not_hold_up_the_others(
             answered += other.get(f"{web.url}/health/live").status_code == 200
         assert flood.done()
     assert answered > 50  # 4 where all that has arrived is gone through at once
+
+
+def test_whoever_goes_on_without_a_message_is_told_why(web: Running) -> None:
+    with connect(web.socket_url) as client:
+        client.recv(timeout=5)
+        for _ in range(1_200):
+            client.pong()
+        error = json.loads(client.recv(timeout=5))
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=5)
+
+    assert (error["type"], error["code"]) == ("error", "MALFORMED")
+    assert error["detail"] == "More than 1,000 frames without a message."
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
 
 
 def send_for_ever(client: socket.socket, data: bytes) -> None:
