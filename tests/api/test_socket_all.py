@@ -747,6 +747,7 @@ async def test_an_order_that_is_followed_by_itself_and_with_all_is_heard_once(
 ) -> None:
     await hear_all(hers)
     order_id = await place(owner_id=alice.pk)
+    assert seqs(await hers.events(1)) == [1]  # else it may come before the answer
     await hers.send(type="subscribe", orderId=order_id)
     await acknowledged(hers, "subscribe")
     await execute(order_id)
