@@ -18,7 +18,7 @@ from dex.router import Router
 from dex.simulation.market import Market
 from dex.simulation.pools import quote_at
 from dex.tokens import SOL, USDC, format_fixed
-from dex.types import Leg, Quote, Route, Strategy, Swap, SwapRequest, SwapState
+from dex.types import Leg, Offer, Quote, Route, Strategy, Swap, SwapRequest, SwapState
 from dex.venues.base import Venue
 from dex.venues.registry import SIMULATED, program_of
 
@@ -104,7 +104,7 @@ def route(sol: int, gap_bps: int, strategy: Strategy) -> Route:
     dearer = replace(POOL, reserve_out=POOL.reserve_out * (10_000 + gap_bps) // 10_000)
     pools = {"raydium": constant_product.cpmm(dearer), "meteora": constant_product.damm_v2(POOL)}
     quotes = tuple(
-        quote(request, venue=name, curve="", pool=pool, block_height=HEIGHT)
+        quote(request, Offer(venue=name, curve="", pool=pool, block_height=HEIGHT))
         for name, pool in pools.items()
     )
     return decide(request, quotes=quotes, failures=(), strategy=strategy)

@@ -15,6 +15,7 @@ from dex.pricing import advantage_bps, min_amount_out, quote
 from dex.splitting import best_split
 from dex.tokens import SOL, USDC
 from dex.types import Offer, Quote, QuoteFailure, Reason, Route, Strategy, SwapRequest
+from tests.dex import figures
 
 CONSTANT_PRODUCT = [constant_product.cpmm, constant_product.amm_v4, constant_product.damm_v2]
 CONCENTRATED = [clmm.pool, dlmm.pool]
@@ -297,3 +298,10 @@ def test_a_search_walks_each_pool_once_a_turn(monkeypatch: pytest.MonkeyPatch) -
     )
     best_split(clmm.pool(SOL_USDC), dlmm.pool(SOL_USDC), 1_000 * 10**9)
     assert len(walked) <= 21 + 26 + 6
+
+
+def test_the_figures_of_the_documents_can_be_worked_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make figures`; its times are left out, which take a minute."""
+    figures.gains()
+
+    assert capsys.readouterr().out.count("1000 SOL") == 2
