@@ -38,6 +38,9 @@ def no_answer(seconds: float) -> psycopg.OperationalError:
     return psycopg.OperationalError(f"PostgreSQL gave no answer within {seconds:g} s")
 
 
+# Answers "on" of a standby, and where writes were switched off.
+READ_ONLY = "SELECT current_setting('transaction_read_only') AS read_only"
+
 # How often a server was found to take no writes: then every connection from before is left, for one
 # that only reads would go on reading from a server that all others have left.
 _times_left = 0
@@ -50,7 +53,8 @@ def takes_no_writes(error: psycopg.Error | str) -> psycopg.OperationalError:
 
 
 def is_dead(conn: "BoundedConnection | BoundedAsyncConnection") -> bool:
-    """Whether the server has said something on a connection on which no statement is under way.
+    """Whether it is to a server that was left, or the server has said something on it while no
+    statement is under way.
 
     Those are its last words: PostgreSQL may have restarted long ago, and whoever comes next is not
     to learn it from an error. To look lets go of the GIL: not after each statement.

@@ -85,10 +85,6 @@ class Inbox:
         """What was heard through it and waits: it is followed no more."""
         self._bells = {key: bells for key, bells in self._bells.items() if key[0] != group}
 
-    async def get(self) -> Bell:
-        await self.filled()
-        return self.take()
-
     async def filled(self) -> None:
         while self.is_empty():
             self._rung.clear()

@@ -15,7 +15,7 @@ import psycopg
 import redis
 import structlog
 
-from dex.postgres import BoundedConnection, takes_no_writes
+from dex.postgres import READ_ONLY, BoundedConnection, takes_no_writes
 from orders import claims, database, durability, hints, lifecycle, loop, requestid
 from orders.models import FailureCode, Order, Status
 
@@ -29,7 +29,6 @@ REPEAT_SECONDS = 1.5
 RECONNECT_SECONDS = 1.0
 LEADER_LOCK = 0x0D15
 # Of a session that asks every TICK_SECONDS; a process that is stopped asks no more.
-READ_ONLY = "SELECT current_setting('transaction_read_only')"
 LEADER_IDLE = "SET idle_session_timeout = '8s'"
 
 

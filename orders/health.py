@@ -16,7 +16,7 @@ from celery import current_app
 from django.apps import apps
 from django.conf import settings
 
-from dex.postgres import takes_no_writes
+from dex.postgres import READ_ONLY, takes_no_writes
 from orders import database
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ REMEMBER_SECONDS = 1.0
 
 def database_answers() -> None:
     """And takes writes: one that has become a standby answers as well."""
-    found = database.rows("SELECT current_setting('transaction_read_only') AS read_only", {})
+    found = database.rows(READ_ONLY, {})
     if found[0]["read_only"] == "on":
         raise takes_no_writes("it has become a standby")
 

@@ -17,7 +17,7 @@ async def test_more_followed_orders_than_any_bound_are_all_announced() -> None:
         for order_id in order_ids:
             inbox.ring(Bell(order_group(order_id), order_id, 2))
 
-    assert [(await inbox.get()).order_id for _ in order_ids] == order_ids
+    assert [(inbox.take()).order_id for _ in order_ids] == order_ids
 
 
 async def test_of_one_order_the_newest_bell_is_kept() -> None:
@@ -25,7 +25,7 @@ async def test_of_one_order_the_newest_bell_is_kept() -> None:
     for seq in (2, 4, 3):
         inbox.ring(Bell(order_group("ord_1"), "ord_1", seq))
 
-    assert (await inbox.get()).seq == 4
+    assert (inbox.take()).seq == 4
 
 
 async def test_what_directly_follows_is_heard_one_by_one() -> None:
@@ -35,7 +35,7 @@ async def test_what_directly_follows_is_heard_one_by_one() -> None:
         for seq in seqs:
             inbox.ring(Bell(order_group(f"ord_{order}"), f"ord_{order}", seq))
 
-    heard = [await inbox.get() for _ in range(7)]
+    heard = [inbox.take() for _ in range(7)]
 
     assert [(bell.order_id, bell.seq) for bell in heard] == [
         *(("ord_1", seq) for seq in (2, 3)),
@@ -55,7 +55,7 @@ async def test_what_an_owner_hears_is_kept_one_by_one_and_then_where_each_order_
     for seq in (3, 4):
         inbox.ring(owners("ord_2", seq))
 
-    heard = [await inbox.get() for _ in range(INBOX_SIZE + 2)]
+    heard = [inbox.take() for _ in range(INBOX_SIZE + 2)]
 
     assert [(bell.seq, bell.text) for bell in heard[:INBOX_SIZE]] == [
         (seq, "text") for seq in range(1, INBOX_SIZE + 1)
@@ -70,12 +70,12 @@ async def test_what_an_owner_hears_is_kept_one_by_one_and_then_where_each_order_
 async def test_what_was_put_back_comes_before_what_follows_it() -> None:
     inbox = Inbox()
     inbox.ring(owners("ord_1", 1))
-    bell = await inbox.get()
+    bell = inbox.take()
     inbox.ring(owners("ord_1", 2))
 
     inbox.put_back(bell)
 
-    assert [(one.seq, one.frame) for one in (await inbox.get(), await inbox.get())] == [
+    assert [(one.seq, one.frame) for one in (inbox.take(), inbox.take())] == [
         (1, None),
         (2, {}),
     ]
@@ -85,12 +85,12 @@ async def test_what_was_put_back_begins_where_it_was(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bells, "INBOX_SIZE", 0)
     inbox = Inbox()
     inbox.ring(owners("ord_1", 1))
-    bell = await inbox.get()
+    bell = inbox.take()
     inbox.ring(owners("ord_1", 2))
 
     inbox.put_back(bell)
 
-    assert (await inbox.get()).seq == 1
+    assert (inbox.take()).seq == 1
 
 
 async def test_an_inbox_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

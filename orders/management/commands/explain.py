@@ -15,6 +15,8 @@ from orders.management import asking
 from orders.management.tables import quotes_table, table
 from orders.models import Order
 
+ANY_EVENT = "SELECT seq FROM orders_orderevent WHERE order_id = %(id)s LIMIT 1"
+
 
 class Command(BaseCommand):
     help = (
@@ -34,11 +36,12 @@ class Command(BaseCommand):
                 raise CommandError(f"there is no order {order_id}", returncode=2)
             order = Order.of_row(found)
             explanations = explain(order)
+            kept = explanations or database.row(ANY_EVENT, {"id": order.id})
         self.stdout.write(heading(order))
         for explanation in explanations:
             self.stdout.write(text(order, explanation))
         differing = [part for explanation in explanations for part in explanation.differences]
-        self.stdout.write(verdict(order, explanations, differing))
+        self.stdout.write(verdict(explanations, differing, kept=bool(kept)))
         if differing:
             sys.exit(1)
 
@@ -85,8 +88,9 @@ def transaction(order: Order, explanation: Explanation) -> str:
     return "\n".join([f"tx {decoded.signature}\n  signature good, {count}, {memo}", table(rows)])
 
 
-def verdict(order: Order, explanations: list[Explanation], differing: list[str]) -> str:
-    if not order.events.exists():
+def verdict(explanations: list[Explanation], differing: list[str], *, kept: bool) -> str:
+    """`kept`: its events are."""
+    if not kept:
         return "\nits events were dropped (manage.py partitions retain), and its route with them"
     if not explanations:
         return "\nit was never routed"
