@@ -164,7 +164,7 @@ def test_the_page_of_figures_has_what_was_measured() -> None:
     measured = page.table(
         [
             folder / f"{name}.json"
-            for name in ("before", "evening", "noon", "evening-fast", "noon-fast")
+            for name in ("before", "noon", "afternoon", "noon-fast", "afternoon-fast")
         ]
     )
 
