@@ -1,6 +1,6 @@
 """Where orders come in: stored once for each client order id, then hinted to the workers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class OrderRequest(NamedTuple):
             "token_out": self.token_out.symbol,
             "amount_in": self.amount_in,
             "slippage_bps": self.slippage_bps,
-            "deadline_at": self.deadline_at,
+            "deadline_at": self.deadline_at and str(self.deadline_at),
         }
 
     def as_event_data(self) -> dict[str, Any]:
@@ -121,11 +121,7 @@ async def place_orders(requests: Sequence[OrderRequest]) -> list[Placed]:
         Placed(order_id=row["id"], created_at=row["created_at"], replayed=row["replayed"])
         for row in answers
     ]
-    announce(
-        (request, order, shown)
-        for request, order, shown in zip(requests, placed, data, strict=True)
-        if not order.replayed
-    )
+    announce(requests, placed, data)
     return placed
 
 
@@ -153,21 +149,21 @@ async def place_each(requests: Sequence[OrderRequest]) -> list[Placed | None]:
         None if found is None else Placed(order_id=found["id"], created_at=found["created_at"])
         for found in (made.get(row["suffix"]) for row in rows)
     ]
-    announce(
-        (request, order, shown)
-        for request, order, shown in zip(requests, placed, data, strict=True)
-        if order is not None
-    )
+    announce(requests, placed, data)
     return placed
 
 
 _session = once_per_loop(database.new_session)
 
 
-def announce(stored: Iterable[tuple[OrderRequest, Placed, dict[str, Any]]]) -> None:
-    """After commit: the log line, the doorbell and the hint of each order."""
+def announce(
+    requests: Sequence[OrderRequest], placed: Sequence[Placed | None], data: list[dict[str, Any]]
+) -> None:
+    """After commit: the log line, the doorbell and the hint of each order that is stored now."""
     lines, firsts = [], []
-    for request, order, shown in stored:
+    for request, order, shown in zip(requests, placed, data, strict=True):
+        if order is None or order.replayed:
+            continue
         asked = {"request_id": request.request_id} if request.request_id else {}
         lines.append({"order_id": order.order_id, **asked})
         firsts.append(first_event(request, order, shown))
@@ -184,7 +180,6 @@ def wanted(requests: Sequence[OrderRequest], data: list[dict[str, Any]]) -> list
     return [
         {
             **request.columns(),
-            "deadline_at": None if (deadline := request.deadline_at) is None else str(deadline),
             "suffix": suffix,
             "data": shown,
         }
