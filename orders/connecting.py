@@ -21,15 +21,10 @@ async def authenticate(scope: Mapping[str, Any]) -> Caller:
     origin = headers.get("origin")
     check_origin(origin)
     if (authorization := headers.get("authorization")) is not None:
-        signed_in: Caller = await in_socket_thread(
-            limits.counted_caller, authorization, address(scope)
-        )
-        return signed_in
+        return await in_socket_thread(limits.counted_caller, authorization, address(scope))
     if (ticket := query_of(scope).get("ticket")) is not None:
-        admitted: Caller = await in_socket_thread(
-            limits.counted, partial(tickets.redeem, ticket), address(scope)
-        )
-        return required(admitted)
+        redeem = partial(tickets.redeem, ticket)
+        return required(await in_socket_thread(limits.counted, redeem, address(scope)))
     session = scope.get("session")
     if session and session.session_key and is_ours(origin, headers.get("host", "")):
         # Not in the few threads in which open sockets read: PostgreSQL may say nothing for long.

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from django.conf import settings
 
 from orders import connecting, intake, keys, limits, lookups, presence, queries
 from orders.bells import MOST_BEHIND, Bell, Inbox, of_one_order
-from orders.events import Event, iso, order_group, owner_group
+from orders.events import iso, order_group, owner_group
 from orders.hub import hub
 from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL, Order
@@ -162,10 +161,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
             said = self.parse(text_data)
             frame = self.checked(said)
             await self.check_caller()
-            handle: Callable[[dict[str, Any]], Awaitable[None]] = getattr(
-                self, "on_" + frame["type"].replace(".", "_")
-            )
-            await handle(frame)
+            await getattr(self, "on_" + frame["type"].replace(".", "_"))(frame)
         except Exception as error:  # problem_of() logs what is a fault of ours
             problem = await self.counted(error) if frame is None else problem_of(error)
             request_id = reference(said)
@@ -217,7 +213,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         except ValueError as error:
             raise Problem(status=400, code="MALFORMED", detail=f"Not JSON: {error}.") from None
 
-    def checked(self, frame: Any) -> dict[str, Any]:
+    def checked(self, frame: Any) -> Frame:
         kind = frame.get("type") if isinstance(frame, dict) else None
         if not isinstance(kind, str) or kind not in FRAMES:
             known = ", ".join(FRAMES)
@@ -227,11 +223,11 @@ class OrderConsumer(AsyncWebsocketConsumer):
         serializer.is_valid(raise_exception=True)
         return {**serializer.validated_data, "type": kind}
 
-    async def on_ping(self, frame: dict[str, Any]) -> None:
+    async def on_ping(self, frame: Frame) -> None:
         answered = {"requestId": frame["requestId"]} if "requestId" in frame else {}
         await self.say(type="pong", timestamp=iso(datetime.now(UTC)), **answered)
 
-    async def on_subscribe(self, frame: dict[str, Any]) -> None:
+    async def on_subscribe(self, frame: Frame) -> None:
         if frame.get("scope") == "all":
             await hub().join(owner_group(self.owner_id), self.inbox)
             self.following_all = True
@@ -241,7 +237,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
         else:
             await self.follow(frame["orderId"], frame.get("afterSeq", 0), ack=acknowledged(frame))
 
-    async def on_unsubscribe(self, frame: dict[str, Any]) -> None:
+    async def on_unsubscribe(self, frame: Frame) -> None:
         async with self.sending:
             if frame.get("scope") == "all":
                 hub().leave(owner_group(self.owner_id), self.inbox)
@@ -251,7 +247,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 self.unfollow(frame["orderId"])
             await self.say(**acknowledged(frame))
 
-    async def on_order_submit(self, frame: dict[str, Any]) -> None:
+    async def on_order_submit(self, frame: Frame) -> None:
         await self.spend()
         async with self.sending:  # what `scope: all` hears of the order meanwhile waits
             if self.closing:
@@ -264,14 +260,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
             if placed.order_id not in self.following:
                 await self.follow_placed(placed.order_id)
 
-    async def on_order_cancel(self, frame: dict[str, Any]) -> None:
+    async def on_order_cancel(self, frame: Frame) -> None:
         await self.spend()
         order = await self.own_order(frame["orderId"])
         await in_socket_thread(intake.withdraw, order)
-        status = {"orderId": order.id, "status": order.status}
-        await self.say(
-            type="ack", action="order.cancel", requestId=frame.get("requestId"), **status
-        )
+        answer = {"orderId": order.id, "status": order.status}
+        request_id = frame.get("requestId")
+        await self.say(type="ack", action="order.cancel", requestId=request_id, **answer)
 
     async def own_order(self, order_id: str) -> Order:
         found = await lookups.order(order_id, self.owner_id)
@@ -387,14 +382,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
                 self.remember(bell.order_id, event.seq)
 
     async def read_rows(self, order_id: str, following: Following, *, replayed: bool) -> None:
-        events: list[Event] = await in_socket_thread(
+        for event in await in_socket_thread(
             queries.events_after, order_id, self.owner_id, following.last
-        )
-        for event in events:
+        ):
             frame = event.frame(replayed=replayed)
             await self.forward(following, frame, json.dumps(frame))
 
-    async def forward(self, following: Following, frame: dict[str, Any], text: str) -> None:
+    async def forward(self, following: Following, frame: Frame, text: str) -> None:
         if frame["seq"] > following.after:  # else the client says that it has it
             await self.send(text_data=text)
         following.last = frame["seq"]
