@@ -124,8 +124,7 @@ class Doorbell:
         self._events.append(event)
         if self._sending is None:
             # It is not the first ringer's: its log lines have no request id.
-            loop, nobodys = asyncio.get_running_loop(), Context()
-            self._sending = loop.create_task(self._send_all(), context=nobodys)
+            self._sending = asyncio.create_task(self._send_all(), context=Context())
 
     async def _send_all(self) -> None:
         try:
