@@ -162,20 +162,17 @@ def is_unstorable_text(error: BaseException) -> bool:
 
 
 def of_api_exception(error: exceptions.APIException) -> Problem:
+    if isinstance(error, exceptions.ValidationError):
+        return invalid(error)
     headers: dict[str, str] = {}
     if header := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = header
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait) + 1)
     status = error.status_code
-    if not isinstance(error, exceptions.ValidationError):
-        return Problem(
-            status=status,
-            code=CODES.get(status, "ERROR"),
-            detail=str(error.detail),
-            headers=headers,
-        )
-    return invalid(error)
+    return Problem(
+        status=status, code=CODES.get(status, "ERROR"), detail=str(error.detail), headers=headers
+    )
 
 
 def invalid(error: exceptions.ValidationError, at: str = "") -> Problem:

@@ -44,7 +44,7 @@ CLIENT_ORDER_ID = ClientOrderId()
 
 
 def owner_of(request: Request) -> int | None:
-    return request.user.pk if request.user.is_authenticated else None
+    return request.user.pk
 
 
 def query_of(request: Request) -> dict[str, str]:
