@@ -15,7 +15,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
-from orders import claims, hints, placement, render
+from orders import claims, hints, pages, placement, render
 from orders.admin.paging import WINDOW
 from orders.events import iso
 from orders.lifecycle import ClaimLost, IllegalTransition
@@ -118,7 +118,7 @@ def export(
 
 def walk(orders: QuerySet[Order]) -> Iterator[Order]:
     """Newest first, a window at a time: no statement looks at more than WINDOW orders."""
-    beyond = "ord_99999999999999"
+    beyond = pages.HIGHEST
     while True:
         ids = Order.objects.filter(id__lt=beyond).order_by("-id").values_list("id", flat=True)
         end = next(iter(ids[WINDOW - 1 : WINDOW]), "")

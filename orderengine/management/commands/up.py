@@ -139,10 +139,9 @@ def fast_web(data_dir: Path) -> Web:
         origins=settings.CORS_ALLOWED_ORIGINS,
         behind_proxy=settings.BEHIND_PROXY,
     )
+    where = ["--host", HOST, "--port", str(rest)]
     commands = {
-        "rest": [
-            *(*proxy.UVICORN, "--host", HOST, "--port", str(rest), "orderengine.rest:application"),
-        ],
+        "rest": [*proxy.UVICORN, *where, "orderengine.rest:application"],
         "sockets": [*daphne(sockets), "--proxy-headers", "orderengine.asgi:application"],
         "proxy": front,
     }

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from orders import keys
+from orders.management.tables import table
 from orders.models import ApiKey
 from orders.parsing import printable
 
@@ -56,10 +57,7 @@ class Command(BaseCommand):
         for key in ApiKey.objects.select_related("owner").order_by("created_at"):
             times = map(minute, (key.created_at, key.last_used_at, key.revoked_at))
             rows.append((key.prefix, key.owner.get_username(), *times, printable(key.label)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self.stdout.write("  ".join(cells).rstrip())
+        self.stdout.write(table(rows))
 
     def revoke(self, prefix: str) -> None:
         # Somebody may paste the whole key.

@@ -91,9 +91,11 @@ def days(text: str) -> int:
 def span(one: Partition) -> tuple[str, str]:
     if one.rest:
         return "any other", ""
-    shown = [f"{partitions.moment_of(b):%Y-%m-%d %H:%M}" if b else "the first" for b in
-             (one.lower, one.upper)]  # fmt: skip
-    return shown[0], shown[1]
+    return minute(one.lower), minute(one.upper)
+
+
+def minute(bound: str) -> str:
+    return f"{partitions.moment_of(bound):%Y-%m-%d %H:%M}" if bound else "the first"
 
 
 def mebibytes(one: Partition) -> str:

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 
 from orders import database
 from orders.management import asking
+from orders.management.tables import table
 from orders.reconcile import CHAIN, Finding, examine
 
 HEADINGS = ("invariant", "violations", "promise, and examples of what breaks it")
@@ -86,8 +87,7 @@ def text(findings: list[Finding], orders: int) -> str:
     for finding in findings:
         rows.append((finding.invariant.name, str(finding.violations), finding.invariant.promise))
         rows.extend(("", "", example) for example in finding.examples)
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    lines = [f"{name.ljust(widths[0])}  {n.ljust(widths[1])}  {what}" for name, n, what in rows]
+    lines = [table(rows)]
     if names := left_out(findings):
         lines.append(f"left out, as there is no table chain.transaction: {', '.join(names)}")
     return "\n".join([*lines, verdict(findings, orders)])
