@@ -14,9 +14,6 @@ class DexError(Exception):
         self.code = code
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type["DexError"], tuple[str, str]]:
-        return type(self), (self.code, self.detail)
-
 
 class VenueUnavailable(DexError):
     """The venue did not answer, or not in time: try again."""
