@@ -7,7 +7,7 @@ vaults less what the pool owes as profit (`need_take_pnl`).
 
 from typing import TypedDict
 
-from dex.curves.integers import ceil_div, require_amount
+from dex.curves.integers import ceil_div, require_amount, require_reserves
 
 FEE_NUMERATOR = 25
 FEE_DENOMINATOR = 10_000
@@ -34,7 +34,7 @@ def exact_in(*, reserve_in: int, reserve_out: int, amount_in: int) -> ExactIn:
 
     An output of 0 is answered as such; the program refuses that swap.
     """
-    _require_pool(reserve_in, reserve_out)
+    require_reserves(reserve_in, reserve_out)
     require_amount("amount_in", amount_in)
     fee = ceil_div(amount_in * FEE_NUMERATOR, FEE_DENOMINATOR)
     net_in = amount_in - fee
@@ -48,7 +48,7 @@ def exact_out(*, reserve_in: int, reserve_out: int, amount_out: int) -> ExactOut
     The npm package `@raydium-io/raydium-sdk-v2` asks for less, and such a swap fails.
     ValueError for amounts or reserves outside 1 … 2^64 - 1, and for an output the pool has not.
     """
-    _require_pool(reserve_in, reserve_out)
+    require_reserves(reserve_in, reserve_out)
     require_amount("amount_out", amount_out)
     if amount_out >= reserve_out:
         raise ValueError(f"the pool holds {reserve_out}, no more than {amount_out}")
@@ -56,8 +56,3 @@ def exact_out(*, reserve_in: int, reserve_out: int, amount_out: int) -> ExactOut
     amount_in = ceil_div(net_in * FEE_DENOMINATOR, FEE_DENOMINATOR - FEE_NUMERATOR)
     require_amount("amount_in", amount_in)
     return {"amount_in": amount_in, "net_in": net_in, "fee": amount_in - net_in}
-
-
-def _require_pool(reserve_in: int, reserve_out: int) -> None:
-    require_amount("reserve_in", reserve_in)
-    require_amount("reserve_out", reserve_out)

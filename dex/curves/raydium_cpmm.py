@@ -10,7 +10,7 @@ raydium-sdk-v2 rounds each of the two up: that can be one unit of input more.
 from dataclasses import dataclass
 from typing import TypedDict
 
-from dex.curves.integers import ceil_div, require_amount
+from dex.curves.integers import ceil_div, require_amount, require_reserves
 
 FEE_DENOMINATOR = 1_000_000
 
@@ -53,7 +53,7 @@ def exact_in(
     creator_fee_on_input: bool = False,
 ) -> ExactIn:
     """What `amount_in` returns. ValueError for amounts or reserves outside 1 … 2^64 - 1."""
-    _require_pool(reserve_in, reserve_out)
+    require_reserves(reserve_in, reserve_out)
     require_amount("amount_in", amount_in)
     input_creator_rate = creator_fee_rate if creator_fee_on_input else 0
     fees = _split(
@@ -91,7 +91,7 @@ def exact_out(
 
     ValueError for amounts or reserves outside 1 … 2^64 - 1, and for an output the pool has not.
     """
-    _require_pool(reserve_in, reserve_out)
+    require_reserves(reserve_in, reserve_out)
     require_amount("amount_out", amount_out)
     input_creator_rate = creator_fee_rate if creator_fee_on_input else 0
     output_creator_rate = creator_fee_rate - input_creator_rate
@@ -117,8 +117,3 @@ def _split(total: int, trade_fee_rate: int, creator_fee_rate: int) -> _InputFees
         return _InputFees(total, 0)
     creator = total * creator_fee_rate // (trade_fee_rate + creator_fee_rate)
     return _InputFees(total - creator, creator)
-
-
-def _require_pool(reserve_in: int, reserve_out: int) -> None:
-    require_amount("reserve_in", reserve_in)
-    require_amount("reserve_out", reserve_out)

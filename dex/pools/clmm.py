@@ -38,7 +38,7 @@ class ClmmPool:
         """What the positions hold between the price and the last tick."""
         liquidity, price, total = self.liquidity, self.sqrt_price, 0
         for tick, net in self._ahead():
-            reached = _sqrt_price(tick)
+            reached = clmm_ticks.sqrt_price_at(tick)
             if self.zero_for_one:
                 total += liquidity * (price - reached) >> 64
             else:
@@ -77,11 +77,11 @@ class ClmmPool:
     def drifted(self, drift: int) -> "ClmmPool":
         """Everything moves by whole ticks of 0.01 %, towards less drift."""
         moved = _whole_ticks(PARTS + drift)
-        ratio, moved = _sqrt_price(moved), moved if self.zero_for_one else -moved
+        ratio, moved = clmm_ticks.sqrt_price_at(moved), moved if self.zero_for_one else -moved
         return replace(
             self,
             tick=self.tick + moved,
-            sqrt_price=self.sqrt_price * _sqrt_price(moved) >> 64,
+            sqrt_price=self.sqrt_price * clmm_ticks.sqrt_price_at(moved) >> 64,
             tick_spacing=1,
             ticks=tuple((tick + moved, _times(net, ratio)) for tick, net in self.ticks),
         )
@@ -120,7 +120,3 @@ def _whole_ticks(ratio: int) -> int:
     """Ticks between 1 and `ratio` over PARTS, rounded towards 1."""
     below = clmm_ticks.tick_at(isqrt((ratio << 128) // PARTS))
     return below if ratio >= PARTS else below + 1
-
-
-def _sqrt_price(tick: int) -> int:
-    return clmm_ticks.sqrt_price_at(tick)
