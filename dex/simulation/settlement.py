@@ -12,7 +12,7 @@ from dex.simulation.faults import Fault, Faults
 from dex.simulation.market import Market
 from dex.simulation.pools import pool_at
 from dex.simulation.program import Program
-from dex.types import SwapStatus, Token
+from dex.types import SwapStatus, Token, route_name
 
 # Off 0.5 % by one part in a million of the output, so that rounding stays within it.
 DRIFT = 4_999_000
@@ -46,8 +46,7 @@ class Settlement:
         return {program_id: program.layout for program_id, program in self.programs.items()}
 
     def venue_of(self, transaction: DecodedTransaction) -> str:
-        """Names of the legs' venues, joined by "+"."""
-        return "+".join(self.programs[swap.program_id].venue for swap in transaction.swaps)
+        return route_name(self.programs[swap.program_id].venue for swap in transaction.swaps)
 
     def latency_of(self, transaction: DecodedTransaction) -> int:
         """Milliseconds from sending to settling."""

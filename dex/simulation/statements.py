@@ -1,4 +1,4 @@
-"""The SQL of the simulated chain, one row each. Its every clock is the database's."""
+"""The SQL of the simulated chain. Its every clock is the database's."""
 
 from dex.simulation.blocks import BLOCK_MS
 
@@ -77,13 +77,9 @@ ORDER BY n
 
 # Takes the signature's place, so that a send still on its way cannot land.
 BURY = """
-WITH buried AS (
-    INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
-                                   sent_at, outcome, settles_at, error_code, error)
-    VALUES (%(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'expired', %(amount_in)s,
-            NULL, 'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
-    ON CONFLICT (signature) DO NOTHING
-    RETURNING signature
-)
-SELECT count(*) FROM buried
+INSERT INTO chain.transaction (signature, order_id, attempt, venue, status, amount_in,
+                               sent_at, outcome, settles_at, error_code, error)
+VALUES (%(signature)s, %(order_id)s, %(attempt)s, %(venue)s, 'expired', %(amount_in)s,
+        NULL, 'expired', clock_timestamp(), %(expired_code)s, %(expired_error)s)
+ON CONFLICT (signature) DO NOTHING RETURNING signature
 """
