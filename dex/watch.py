@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from dex.errors import VenueUnavailable
 from dex.types import Swap, SwapState, SwapStatus
@@ -93,11 +94,9 @@ class Watcher:
 
     async def _wait(self, seconds: float) -> None:
         """Until then, or until somebody new waits."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._came.wait()
-        except TimeoutError:
-            pass
 
     async def _tell(self, asked: list[Watch]) -> bool:
         """Whether there was an answer to any."""
