@@ -56,8 +56,7 @@ function summary(buckets) {
   const sum = (name) => buckets.reduce((total, bucket) => total + bucket[name], 0);
   const [confirmed, failed, other] = [sum("confirmed"), sum("failed"), sum("cancelled") + sum("expired")];
   if (!confirmed && !failed && !other) return "No order has ended in the last 15 minutes.";
-  const timed = buckets.filter((bucket) => bucket.p50Ms !== null);
-  const newest = timed.at(-1);
+  const newest = buckets.findLast((bucket) => bucket.p50Ms !== null);
   const times = newest ? ` Newest 5 s: p50 ${duration(newest.p50Ms)}, p95 ${duration(newest.p95Ms)}.` : "";
   return `${confirmed} confirmed, ${failed} failed, ${other} cancelled or expired.${times}`;
 }

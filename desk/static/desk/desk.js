@@ -96,7 +96,7 @@ function Theme() {
     setTheme(value);
   };
   return html`
-    <select class="theme" aria-label="Theme" value=${theme} onChange=${choose}>
+    <select aria-label="Theme" value=${theme} onChange=${choose}>
       ${Object.entries(THEMES).map(([value, name]) => html`<option key=${name} value=${value} selected=${value === theme}>${name}</option>`)}
     </select>`;
 }

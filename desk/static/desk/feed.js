@@ -12,7 +12,7 @@ const LONGEST_PAUSE_MS = 10_000;
 const NOTICE_MS = 6000;
 
 /** state: connecting, live, resuming, reconnecting, refused; caughtUp: events of the last resume. */
-export const connection = cell({ state: "connecting", caughtUp: null, refusal: null, since: 0 });
+export const connection = cell({ state: "connecting", caughtUp: null, refusal: null });
 
 export class Feed {
   /** `orders`: follow all of the owner's orders. `onEvent` gets each event of a known order once,
@@ -74,12 +74,11 @@ export class Feed {
     clearTimeout(this.watchdog);
     this.socket = null;
     const refused = [4401, 4403].includes(code);
-    connection.set((now) => ({
+    connection.set({
       state: refused ? "refused" : "reconnecting",
       caughtUp: null,
       refusal: refused ? this.refusal : null,
-      since: now.state === "reconnecting" ? now.since : Date.now(),
-    }));
+    });
     if (refused) return;
     this.timer = setTimeout(() => this.connect(), this.pause * (0.75 + Math.random() / 2));
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE_MS);
@@ -119,7 +118,7 @@ export class Feed {
   resumed() {
     if (connection.value.state === "live") return;
     const caughtUp = this.met ? this.missed : null;
-    connection.set({ state: "live", caughtUp, refusal: null, since: Date.now() });
+    connection.set({ state: "live", caughtUp, refusal: null });
     if (this.met) {
       setTimeout(() => connection.value.state === "live" && connection.patch({ caughtUp: null }), NOTICE_MS);
       this.onResumed();

@@ -52,7 +52,7 @@ export function useRepeat(work, seconds, reasons = []) {
 }
 
 /** The time in ms, drawn again every `seconds`. */
-export function useNow(seconds = 1) {
+export function useNow(seconds) {
   const [now, setNow] = useState(Date.now());
   useRepeat(() => setNow(Date.now()), seconds);
   return now;

@@ -172,7 +172,7 @@ function replay(id) {
 }
 
 export async function place(body) {
-  return (await placed([body], [await post("/api/orders/execute", body)]))[0];
+  return placed([body], [await post("/api/orders/execute", body)])[0];
 }
 
 export async function placeBatch(bodies) {

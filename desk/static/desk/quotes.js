@@ -14,7 +14,7 @@ export function Quotes({ route, tokenIn, tokenOut }) {
           <${Row} key=${quote.venue} quote=${quote} best=${best} route=${route} tokenIn=${tokenIn} tokenOut=${tokenOut} />`)}
       </tbody>
     </table></div>
-    ${route.legs?.length > 1 && html`<p class="legs">${route.legs.map((leg) => `${venueName(leg.venue)} ${amount(leg.amountIn, tokenIn)}`).join(" + ")}</p>`}`;
+    ${route.legs?.length > 1 && html`<p>${route.legs.map((leg) => `${venueName(leg.venue)} ${amount(leg.amountIn, tokenIn)}`).join(" + ")}</p>`}`;
 }
 
 function Row({ quote, best, route, tokenIn, tokenOut }) {

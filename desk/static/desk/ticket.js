@@ -122,7 +122,7 @@ function Comparison({ quoted, form }) {
       ${!route && !refusal && html`<p class="muted">${asking ? "Asking the venues …" : "Quotes appear here."}</p>`}
       ${route && html`
         <${Quotes} route=${route} tokenIn=${form.tokenIn} tokenOut=${form.tokenOut} />
-        <p class="reason">${route.reason.text}.</p>
+        <p>${route.reason.text}.</p>
         ${impact >= STEEP_IMPACT && html`
           <p class="changed">So much at once moves the price by ${percent(impact)}: smaller orders lose less.</p>`}
         <p class="muted">At least <b>${amount(route.minAmountOut, form.tokenOut)}</b>, or the swap does not happen.

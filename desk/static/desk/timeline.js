@@ -95,7 +95,7 @@ function Step({ event, next, order }) {
 
 function Running({ from }) {
   const now = useNow(0.5);
-  return html`<span class="running">${duration(Math.max(0, now - new Date(from)))} …</span>`;
+  return html`${duration(now - new Date(from))} …`;
 }
 
 /** The decision, which the event after routing brings. */
