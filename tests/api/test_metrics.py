@@ -32,7 +32,6 @@ from tests.factories import StubExchange, claim
 
 pytestmark = pytest.mark.usefixtures("no_orders")
 
-Labels = dict[str, str]
 STAGES = ["queued", "routing", "building", "submitted", "total"]
 DIRECT = {"REMOTE_ADDR": "10.1.2.3"}
 
