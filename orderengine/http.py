@@ -25,7 +25,7 @@ class StaticFiles(ASGIStaticFilesHandler):
         try:
             return super().serve(request)
         except (Http404, SuspiciousFileOperation):
-            return requestid.in_turn(problems.not_found)(request)
+            return requestid.around(problems.not_found)(request)
 
 
 application = RepeatedRequests(

@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from asgiref.sync import iscoroutinefunction
@@ -42,22 +42,21 @@ def logged(request_id: str) -> AbstractContextManager[None]:
 
 @sync_and_async_middleware
 def middleware(
-    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
+    get_response: Callable[[HttpRequest], Any],
 ) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
-    if iscoroutinefunction(get_response):
+    if not iscoroutinefunction(get_response):
+        return around(get_response)
 
-        async def answer_async(request: HttpRequest) -> HttpResponse:
-            request_id = bind(request.headers.get("X-Request-ID", ""))
-            response = await cast(Awaitable[HttpResponse], get_response(request))
-            response["X-Request-ID"] = request_id
-            return response
+    async def answer(request: HttpRequest) -> HttpResponse:
+        request_id = bind(request.headers.get("X-Request-ID", ""))
+        response: HttpResponse = await get_response(request)
+        response["X-Request-ID"] = request_id
+        return response
 
-        return answer_async
-
-    return in_turn(cast(Callable[[HttpRequest], HttpResponse], get_response))
+    return answer
 
 
-def in_turn(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
+def around(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
     """The middleware around what is no coroutine."""
 
     def answer(request: HttpRequest) -> HttpResponse:
