@@ -75,7 +75,7 @@ class Quote:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuoteFailure:
-    """A venue that gave no quote, and why. `code` is a failure code of `dex.errors`.
+    """A venue that gave no quote, and why: `code` and `detail` are those of a DexError.
 
     `offer` is set where its pool is too small for all of the order, and may take a part.
     """

@@ -27,7 +27,7 @@ from rest_framework.request import Request
 
 from orders import claims, database, events, hints, measures, presence, queries
 from orders.dispatcher import LEADER_LOCK
-from orders.models import IN_EXECUTION, TERMINAL
+from orders.models import IN_EXECUTION, TERMINAL, listed
 
 # The one that every version of Prometheus reads.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -43,7 +43,7 @@ SELECT
      FROM (SELECT kind, sum(count) AS n FROM orders_tally GROUP BY kind) t) AS tally,
     (SELECT coalesce(jsonb_object_agg(status, n), '{{}}')
      FROM (SELECT status, count(*) AS n FROM orders_order
-           WHERE status IN ('routing', 'building', 'submitted') GROUP BY status) a) AS running,
+           WHERE status IN ({listed(IN_EXECUTION)}) GROUP BY status) a) AS running,
     (SELECT count(*) FROM (
         SELECT FROM orders_order
         WHERE status = 'pending' AND started_at IS NOT NULL

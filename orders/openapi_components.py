@@ -83,7 +83,7 @@ VENUE = text(enum=list(VENUES))
 ROUTE_VENUE = text(enum=route_names())
 
 
-def decimal(description: str = "") -> Schema:
+def decimal(description: str) -> Schema:
     return text(description, pattern=r"^-?[0-9]+(\.[0-9]+)?$", examples=["1.5"])
 
 

@@ -85,7 +85,7 @@ class Partition:
 
 def first_id(moment: datetime) -> str:
     """No id of an order that is placed at this moment or later is less."""
-    return f"ord_{moment.astimezone(UTC).timestamp() * 1000:013.0f}"
+    return f"ord_{moment.timestamp() * 1000:013.0f}"
 
 
 def moment_of(first: str) -> datetime:

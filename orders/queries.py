@@ -1,4 +1,4 @@
-"""What views and sockets read. Every read of an order names its owner."""
+"""What views and sockets read. What a client asks of an order names its owner as well."""
 
 import time
 from collections.abc import Iterable, Mapping
