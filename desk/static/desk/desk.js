@@ -63,20 +63,12 @@ function Header() {
     </header>`;
 }
 
-const WORDS = {
-  connecting: "connecting",
-  live: "live",
-  resuming: "resuming",
-  reconnecting: "reconnecting",
-  refused: "not connected",
-};
-
 function Connection() {
   const { state, caughtUp, refusal } = useCell(connection);
   const updates = caughtUp === 1 ? "1 update" : `${caughtUp} updates`;
   return html`
     <p class="connection" role="status" data-state=${state}>
-      <i aria-hidden="true"></i>${WORDS[state]}
+      <i aria-hidden="true"></i>${state === "refused" ? "not connected" : state}
       ${caughtUp !== null && html`<span class="resumed"> · resumed, ${updates} caught up</span>`}
       ${refusal && html`<span> · ${refusal.detail}</span>`}
     </p>`;

@@ -266,9 +266,8 @@ function fractionOf(text) {
 
 /** A token cannot be swapped for itself: choosing the other side's turns the pair. */
 function pair({ tokenIn, tokenOut }, changes) {
-  if (changes.tokenIn === tokenOut) return { tokenIn: tokenOut, tokenOut: tokenIn };
-  if (changes.tokenOut === tokenIn) return { tokenIn: tokenOut, tokenOut: tokenIn };
-  return changes;
+  const turns = changes.tokenIn === tokenOut || changes.tokenOut === tokenIn;
+  return turns ? { tokenIn: tokenOut, tokenOut: tokenIn } : changes;
 }
 
 /** After a turn of direction, what would have been received is paid; a second turn takes it back. */
