@@ -32,6 +32,21 @@ TEXTS = """() => {
     });
 }"""
 
+# Pixels of the chart in the colour of confirmed orders, as it is in the theme at present.
+BARS = """(() => {
+  const key = document.querySelector(".chart .legend");
+  const probe = key.appendChild(document.createElement("i"));
+  probe.style.color = "var(--confirmed)";
+  const [r, g, b] = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+  probe.remove();
+  const canvas = document.querySelector(".chart canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let n = 0; n < data.length; n += 4)
+    if (data[n] === r && data[n + 1] === g && data[n + 2] === b && data[n + 3] === 255) found += 1;
+  return found;
+})()"""
+
 
 def violations(page: Page) -> list[str]:
     found: list[dict[str, Any]] = Axe().run(page).response["violations"]
@@ -113,6 +128,18 @@ def test_theme_is_chosen_and_kept(running: Running, open_page: OpenPage) -> None
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
+
+
+def test_the_chart_keeps_its_bars_in_another_theme(running: Running, open_page: OpenPage) -> None:
+    page = open_page(running, color_scheme="light")
+    desk.ready(page)
+    desk.place(page)
+    expect(page.locator(".chart .muted")).to_contain_text("1 confirmed", timeout=20_000)
+    page.route("**/api/orders/activity*", lambda route: None)  # nothing is told any more
+    assert page.evaluate(BARS) > 0
+    page.get_by_label("Theme").select_option("dark")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.wait_for_function(f"{BARS} > 0", timeout=5_000)
 
 
 def test_nothing_moves_for_who_does_not_want_it(running: Running, open_page: OpenPage) -> None:

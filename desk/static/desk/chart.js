@@ -16,10 +16,10 @@ export function Chart() {
     if (found) setActivity(found);
   }, EVERY_SECONDS);
   useEffect(() => {
-    const draw = () => {
+    const draw = () => { // anew in the colours of another theme
+      const shown = plot.current?.data ?? [[], [], [], [], [], []];
       plot.current?.destroy();
-      plot.current = new uPlot(options(box.current), [[], [], [], [], [], []], box.current);
-      if (activity) plot.current.setData(series(activity));
+      plot.current = new uPlot(options(box.current), shown, box.current);
     };
     draw();
     const resized = new ResizeObserver(() => plot.current.setSize(sizeOf(box.current)));
