@@ -25,6 +25,9 @@ from orders import presence
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orderengine.settings")
 # Flower would keep 100,000 in memory, 6 KB each, which is 17 hours at 100 a minute.
 os.environ.setdefault("FLOWER_MAX_TASKS", "10000")
+# Workers refuse what its buttons ask (consumer.py), and of Shut Down and Revoke it would say that
+# they did: it shows no buttons, and its API answers 403.
+os.environ.setdefault("FLOWER_READ_ONLY", "true")
 
 
 @import_modules.connect

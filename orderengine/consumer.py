@@ -1,9 +1,11 @@
 """Celery's consumer, of workers only: who sends a task does not load it."""
 
+from collections.abc import Callable
 from functools import partial
 from threading import Lock
 from typing import Any
 
+import structlog
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.utils.limits import TokenBucket
@@ -14,8 +16,20 @@ CLOSED = (
     *("add_consumer", "autoscale", "cancel_consumer", "pool_grow", "pool_restart", "pool_shrink"),
     *("rate_limit", "revoke", "revoke_by_stamped_headers", "shutdown", "terminate", "time_limit"),
 )
-for name in CLOSED:
-    Panel.data.pop(name, None)
+log = structlog.get_logger(__name__)
+
+
+def closed(command: str) -> Callable[..., dict[str, str]]:
+    """What a worker answers instead. Of a command that is unknown kombu logs a stack."""
+
+    def refuse(_state: Any, /, **_: Any) -> dict[str, str]:
+        log.warning("control.closed", command=command)
+        return {"error": "closed: cancel orders and halt trading in /admin/, stop by signal"}
+
+    return refuse
+
+
+Panel.data.update((name, closed(name)) for name in CLOSED)
 
 # Kombu's own waits grow to 30 s: a Redis that is back would have no workers for as long.
 RECONNECT_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}

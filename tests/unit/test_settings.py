@@ -548,6 +548,13 @@ def test_flower_does_not_keep_every_task() -> None:
         assert options.max_tasks == 10_000
 
 
+def test_flower_has_no_buttons_that_a_worker_refuses() -> None:
+    with mock.patch.object(options.mockable(), "read_only", False):
+        apply_env_options()
+
+        assert options.read_only is True
+
+
 @pytest.mark.fleet
 def test_flower_finds_in_the_environment_what_dot_env_has(nowhere: dict[str, str]) -> None:
     loaded = """
