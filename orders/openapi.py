@@ -549,6 +549,7 @@ class SchemaView(RefusesInJSON):
 class DocsView(RefusesInJSON, SpectacularSwaggerSplitView):
     """Swagger UI, from files of this server."""
 
+    template_name = "orders/docs.html"
     http_method_names = ("get", "head")  # an answer to OPTIONS would need a template
 
     def handle_exception(self, exc: Exception) -> Any:

@@ -102,6 +102,13 @@ def test_no_page_of_the_admin_needs_anything_inline(
             assert "src=" in script or 'type="application/json"' in script
 
 
+def test_the_page_of_the_api_has_nothing_inline(client: Client) -> None:
+    page = page_at(client, "/api/docs")
+
+    assert not re.search(r"\sstyle=|<style|<script(?![^>]*\ssrc=)", page)
+    assert "orders/docs.css" in page
+
+
 def test_over_tls_browsers_are_to_stay_with_tls(client: Client, settings: Settings) -> None:
     settings.SECURE_HSTS_SECONDS = 31_536_000
 

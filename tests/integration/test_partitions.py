@@ -242,9 +242,13 @@ def test_the_newest_that_is_dated_is_not_dropped_however_old(conn: Connection) -
     partitions.ensure(conn, now(conn) - timedelta(days=31))  # and then not for a month
     kept = partitions.partitions(conn)[-2]
 
-    Command(stdout=io.StringIO()).retain(conn, days=30)
+    out = io.StringIO()
+    Command(stdout=out).retain(conn, days=30)
 
     assert [one.name for one in partitions.partitions(conn)] == [kept.name, REST]
+    assert "nothing to drop" not in out.getvalue()
+    Command(stdout=out).retain(conn, days=30)
+    assert out.getvalue().endswith("nothing to drop\n")
     Command(stdout=io.StringIO()).ensure(conn, ahead=7)
     assert partitions.partitions(conn)[-2].upper > partitions.first_id(now(conn))
 

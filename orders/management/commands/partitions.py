@@ -30,7 +30,7 @@ class Command(BaseCommand):
         actions.add_parser("enable", help="make the table of events the first partition")
         ensure = actions.add_parser("ensure", help="make those of the days to come; run it daily")
         ensure.add_argument("--ahead", type=days, default=7, help="days (default 7)")
-        retain = actions.add_parser("retain", help="drop the events of orders older than this")
+        retain = actions.add_parser("retain", help="drop the partitions of older orders")
         retain.add_argument("--days", type=days, required=True, help="of orders to keep")
         actions.add_parser("status", help="which there are, and how large they are")
 
@@ -59,7 +59,7 @@ class Command(BaseCommand):
 
     def retain(self, conn: Connection, days: int, **_: Any) -> None:
         """Raises CommandError when an old partition has to stay."""
-        kept = 0
+        kept = dropped = 0
         for one in partitions.droppable(conn, before=now(conn) - timedelta(days=days)):
             count, first = partitions.unfinished(conn, one)
             if count:
@@ -67,9 +67,12 @@ class Command(BaseCommand):
                 self.stderr.write(f"kept {one.name}: {count} of its orders have not ended, {first}")
             else:
                 partitions.drop(conn, one)
+                dropped += 1
                 self.stdout.write(f"dropped {one.name}, {mebibytes(one)} MiB")
         if kept:
             raise CommandError(f"{kept} partitions were kept")
+        if not dropped:
+            self.stdout.write("nothing to drop")
 
     def status(self, conn: Connection, **_: Any) -> None:
         if not partitions.enabled(conn):
