@@ -9,12 +9,13 @@ from decimal import Decimal
 
 import pytest
 from solders.hash import Hash
+from solders.instruction import Instruction
 from solders.message import MessageV0
 from solders.transaction import VersionedTransaction
 
 from dex import pricing
 from dex.errors import VenueUnavailable
-from dex.transactions import MEMO_PROGRAM, Instruction
+from dex.transactions import MEMO_PROGRAM
 from dex.types import Fill, Leg, Quote, Reason, Swap, SwapRequest, SwapState, SwapStatus
 from dex.venues import base, registry
 from dex.venues.base import Venue
