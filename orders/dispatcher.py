@@ -53,8 +53,11 @@ class Dispatcher:
     def _lead(self) -> None:
         with BoundedConnection.connect(database.conninfo(), autocommit=True) as conn:
             conn.execute(LEADER_IDLE)
-            while not self._stopping.is_set() and not self._is_leader(conn):
-                self._stopping.wait(TICK_SECONDS)
+            if not self._is_leader(conn):
+                log.info("dispatcher.standing_by")
+                while not self._is_leader(conn):
+                    if self._stopping.wait(TICK_SECONDS):
+                        return
             conn.execute(f"LISTEN {lifecycle.ROOM_CHANNEL}")
             log.info("dispatcher.leading")
             for name in durability.unsafe_settings():

@@ -349,3 +349,18 @@ def test_a_leader_with_nothing_to_do_is_not_idle(
 
     said = [line["event"] for line in lines]
     assert (said.count("dispatcher.leading"), said.count("dispatcher.database_away")) == (1, 0)
+
+
+def test_one_that_stands_by_says_so_and_never_that_it_leads(hinted: list[str]) -> None:
+    one = Dispatcher()
+    with psycopg.connect(database.conninfo(), autocommit=True) as leader, capture_logs() as lines:
+        leader.execute("SELECT pg_advisory_lock(%s)", [dispatcher.LEADER_LOCK])
+        thread = Thread(target=one.run)
+        thread.start()
+        try:
+            wait_until(lambda: lines)
+        finally:
+            one.stop()
+            thread.join(5)
+
+    assert [line["event"] for line in lines] == ["dispatcher.standing_by"]
