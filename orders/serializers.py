@@ -48,19 +48,23 @@ class DecimalNumber(serializers.Field[Decimal, Any, str, Any]):
     """A JSON number or a string of digits, exactly as written."""
 
     default_error_messages = {
-        "not_a_number": 'A decimal number or a string of one is expected, such as 1.5 or "1.5".',
+        "not_a_number": 'A decimal number is expected, such as {example} or "{example}".',
         "out_of_range": "A number of at most {digits} digits is expected.",
     }
 
+    def __init__(self, *, example: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.example = example
+
     def to_internal_value(self, data: Any) -> Decimal:
         if isinstance(data, bool) or not isinstance(data, int | Decimal | str):
-            self.fail("not_a_number")
+            self.fail("not_a_number", example=self.example)
         if isinstance(data, str) and not NUMBER.fullmatch(data):
-            self.fail("not_a_number")
+            self.fail("not_a_number", example=self.example)
         try:
             number = Decimal(data)
         except (InvalidOperation, ValueError):
-            self.fail("not_a_number")
+            self.fail("not_a_number", example=self.example)
         if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
             self.fail("out_of_range", digits=MAX_EXPONENT)
         return number
@@ -180,8 +184,8 @@ def reader_of(field: Any) -> Callable[[Any], Any]:
 class QuoteRequestSerializer(Strict):
     tokenIn = TokenField()
     tokenOut = TokenField()
-    amount = DecimalNumber()
-    slippage = DecimalNumber(default=Decimal("0.01"))
+    amount = DecimalNumber(example="1.5")
+    slippage = DecimalNumber(example="0.01", default=Decimal("0.01"))
 
     def validate_slippage(self, value: Decimal) -> int:
         """In basis points."""

@@ -170,6 +170,15 @@ def test_a_slippage_out_of_bounds_or_between_basis_points_is_refused(
     assert pointers(refused(client, one("slippage", value))) == {"/slippage"}
 
 
+@pytest.mark.parametrize(("field", "example"), [("amount", "1.5"), ("slippage", "0.01")])
+def test_who_gives_no_number_is_shown_one_that_would_do(
+    client: Client, field: str, example: str
+) -> None:
+    (error,) = refused(client, order_body(**{field: "much"}))["errors"]
+    assert error["detail"] == f'A decimal number is expected, such as {example} or "{example}".'
+    assert execute(client, order_body(**{field: example})).status_code == 201
+
+
 @pytest.mark.parametrize(
     "value",
     [
