@@ -108,6 +108,8 @@ class Hub:
         while True:
             try:
                 message = await self._layer.receive(channel)
+                if message["group"] not in self._groups:
+                    continue  # nobody would end its waiting
                 ring = self._ring if of_one_order(message["group"]) else self._in_order.ring
                 for frame in message.get("frames", ()):  # those of another release have none
                     ring(heard(message["group"], frame))
@@ -123,6 +125,8 @@ class Hub:
                 if not group.inboxes:
                     # Forgotten first: a socket that joins meanwhile makes a new group.
                     del self._groups[name]
+                    if not of_one_order(name):
+                        self._in_order.forget(name)
                     await self._until_redis_answers(self._discard, name, channel)
                 elif not group.joined.is_set():
                     await self._until_redis_answers(self._layer.group_add, name, channel)

@@ -267,6 +267,38 @@ async def test_who_follows_while_the_group_is_being_left_hears(
     assert seqs(await of_orders(hers, [order_id], 5)) == [1, 2, 3, 4, 5]
 
 
+async def test_what_waits_in_a_group_that_is_left_is_forgotten(
+    hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, rung = events.publish, []
+    leaving, leave, discard = asyncio.Event(), asyncio.Event(), hub.Hub._discard
+
+    async def discard_later(*of: Any) -> None:
+        leaving.set()
+        await leave.wait()
+        await discard(*of)
+
+    monkeypatch.setattr(hub.Hub, "_discard", discard_later)
+    monkeypatch.setattr(bells, "WAIT_SECONDS", 60)
+    monkeypatch.setattr(events, "publish", rung.append)
+    await hear_all(hers)
+    await execute(await place(owner_id=alice.pk))
+    _, second, _, fourth, _ = rung
+    in_order = hub.hub()._in_order
+
+    publish(second)
+    await asyncio.sleep(0.2)
+    assert in_order._early
+    await hers.send(type="unsubscribe", scope="all")
+    await asyncio.wait_for(leaving.wait(), 5)
+    publish(fourth)  # Redis still has the subscription
+    await asyncio.sleep(0.2)
+
+    assert not in_order._early
+    assert not in_order._patience
+    leave.set()
+
+
 @pytest.mark.usefixtures("soon_found")
 async def test_a_poll_that_fails_is_not_the_last(
     hers: Socket, alice: User, monkeypatch: pytest.MonkeyPatch
