@@ -97,7 +97,8 @@ class OrderConsumer(AsyncWebsocketConsumer):
             self.start(self.pump(), self.heartbeat())
             if wanted is not None:
                 self.close_after = wanted["orderId"]
-                await self.follow(wanted["orderId"], wanted["afterSeq"])
+                async with self.sending:
+                    await self.replay(wanted["orderId"], wanted["afterSeq"])
         except Exception as error:  # every refusal is said before the socket closes
             await self.refuse(problem_of(error))
 
@@ -232,10 +233,13 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await hub().join(owner_group(self.owner_id), self.inbox)
             self.following_all = True
             await self.say(**acknowledged(frame))
-        elif "afterSeq" not in frame and frame["orderId"] in self.following:
-            await self.say(**acknowledged(frame))  # and it goes on
-        else:
-            await self.follow(frame["orderId"], frame.get("afterSeq", 0), ack=acknowledged(frame))
+            return
+        async with self.sending:  # of an order that is followed the last event may be on its way
+            if "afterSeq" not in frame and frame["orderId"] in self.following:
+                await self.say(**acknowledged(frame))  # and it goes on
+            else:
+                after = frame.get("afterSeq", 0)
+                await self.replay(frame["orderId"], after, ack=acknowledged(frame))
 
     async def on_unsubscribe(self, frame: Frame) -> None:
         async with self.sending:
@@ -275,10 +279,6 @@ class OrderConsumer(AsyncWebsocketConsumer):
         return found.order
 
     # What the client hears ----------------------------------------------------------------------
-
-    async def follow(self, order_id: str, after: int, *, ack: Frame | None = None) -> None:
-        async with self.sending:
-            await self.replay(order_id, after, ack=ack)
 
     async def replay(self, order_id: str, after: int, *, ack: Frame | None = None) -> None:
         """Join first, then read: nothing can fall between the two. The caller holds `sending`.

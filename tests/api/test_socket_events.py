@@ -268,6 +268,33 @@ async def test_a_socket_without_an_order_stays_after_the_end_of_one(connect: Con
     assert await socket.until_pong() == []
 
 
+async def test_who_follows_again_while_the_last_event_is_on_its_way_hears_all(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = await place()
+    socket = await connect()
+    await socket.hello()
+    await socket.send(type="subscribe", orderId=order_id)
+    await socket.receive()
+    sent, send = asyncio.Event(), OrderConsumer.send
+
+    async def send_slowly(self: OrderConsumer, text_data: str) -> None:
+        await send(self, text_data=text_data)
+        if '"confirmed"' in text_data:
+            await sent.wait()
+
+    monkeypatch.setattr(OrderConsumer, "send", send_slowly)
+    await execute(order_id)
+    assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
+    await socket.send(type="subscribe", orderId=order_id)
+    await asyncio.sleep(0.1)
+    sent.set()
+
+    assert (await socket.said())["type"] == "ack"
+    assert seqs(await socket.events(5)) == [1, 2, 3, 4, 5]
+
+
 async def test_a_retry_and_a_failure_are_told_too(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

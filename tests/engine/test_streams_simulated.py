@@ -13,7 +13,7 @@ from tests.engine.streams import Simulation
 
 FIRST, _, END = os.environ.get("STREAM_SEEDS", "0-75").partition("-")
 SEEDS = range(int(FIRST), int(END or int(FIRST) + 1))
-TOGETHER = 25
+TOGETHER = 5  # for each test has its limit of time
 
 
 @pytest.mark.parametrize("first", SEEDS[::TOGETHER])
