@@ -6,7 +6,6 @@ stopped or cut off loses the lock: PostgreSQL ends its session.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -36,19 +35,21 @@ class Dispatcher:
     def __init__(self) -> None:
         self._hinted: dict[str, float] = {}
         self._crowded = False  # more orders are overdue than the last tick has ended
-        self._stopping = threading.Event()
+        # No Event: its lock would be taken twice by a signal that comes while another is handled.
+        self._stopping = False
 
     def stop(self) -> None:
-        self._stopping.set()
+        """May be called by a signal handler; it is seen within TICK_SECONDS."""
+        self._stopping = True
 
     def run(self) -> None:
         """Until stop(); survives the loss of PostgreSQL and of Redis."""
-        while not self._stopping.is_set():
+        while not self._stopping:
             try:
                 self._lead()
             except psycopg.OperationalError as error:
                 log.warning("dispatcher.database_away", error=str(error).strip())
-                self._stopping.wait(RECONNECT_SECONDS)
+                time.sleep(RECONNECT_SECONDS)
 
     def _lead(self) -> None:
         with BoundedConnection.connect(database.conninfo(), autocommit=True) as conn:
@@ -56,15 +57,16 @@ class Dispatcher:
             if not self._is_leader(conn):
                 log.info("dispatcher.standing_by")
                 while not self._is_leader(conn):
-                    if self._stopping.wait(TICK_SECONDS):
+                    if self._stopping:
                         return
+                    time.sleep(TICK_SECONDS)
             conn.execute(f"LISTEN {lifecycle.ROOM_CHANNEL}")
             log.info("dispatcher.leading")
             for name in durability.unsafe_settings():
                 log.warning(
                     "database.unsafe", setting=name, meaning="a committed order may be lost"
                 )
-            while not self._stopping.is_set():
+            while not self._stopping:
                 self.tick()
                 (read_only,) = conn.execute(READ_ONLY).fetchone() or ("",)  # and it is not idle
                 if read_only == "on":
@@ -79,7 +81,7 @@ class Dispatcher:
     def _wait_for_room(self, conn: psycopg.Connection[Any]) -> None:
         # psycopg waits for the socket, and libpq may have read a bell with the answer before it.
         if conn.pgconn.notifies() or list(conn.notifies(timeout=TICK_SECONDS, stop_after=1)):
-            self._stopping.wait(SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS)
 
     def tick(self) -> int:
         """End what is overdue or hopeless, hint what may run; returns the number of hints sent."""
