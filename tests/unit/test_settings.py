@@ -583,7 +583,13 @@ def test_flower_without_a_sign_in_does_not_start_in_production(nowhere: dict[str
 
 @pytest.mark.fleet
 @pytest.mark.parametrize(
-    "arguments", [("trading", "status"), ("apikey", "list"), ("partitions", "status")]
+    "arguments",
+    [
+        ("trading", "status"),
+        ("apikey", "list"),
+        ("partitions", "status"),
+        ("quote", "SOL", "USDC", "1"),
+    ],
 )
 def test_without_a_database_a_command_says_so_in_one_line(
     nowhere: dict[str, str], arguments: tuple[str, ...]

@@ -6,7 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rest_framework.exceptions import ValidationError
 
-from orders import intake
+from orders import database, intake
+from orders.management.asking import of_the_database
 from orders.management.tables import quotes_table, table
 from orders.problems import Problem, problem_of
 
@@ -33,6 +34,9 @@ class Command(BaseCommand):
                 answer = intake.quote(body)
             except (ValidationError, Problem) as error:
                 problem = problem_of(error)
+                if problem.status == 503:  # the simulated venues are where the orders are
+                    with of_the_database():
+                        database.row("SELECT 1", {})
                 details = [f"{one.pointer.strip('/')}: {one.detail}" for one in problem.errors]
                 raise CommandError("\n".join(details or [problem.detail])) from None
             heading = f"{each} {options['token_in']} into {options['token_out']}"
