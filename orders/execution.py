@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from threading import Event, Timer
 from typing import Any
 
 import psycopg
@@ -118,16 +117,36 @@ async def hand_over(order: Order) -> None:
             return
 
 
+class Flag:
+    """An Event that nobody waits for. A signal may come while another is handled, and would wait
+    for that one's lock for ever."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
 # Set when this process was told to stop, and when its patience with running orders has ended.
-leaving, gone = Event(), Event()
+leaving, gone = Flag(), Flag()
 
 
 def leave() -> None:
-    """Take no order more, and hand over what is not at its end in HAND_OVER_SECONDS."""
+    """Take no order more, and hand over what is not at its end in HAND_OVER_SECONDS.
+
+    A signal handler may call it: no thread is started, as the signal may come while one is.
+    """
+    if leaving.is_set():
+        return
     leaving.set()
-    patience = Timer(HAND_OVER_SECONDS, gone.set)
-    patience.daemon = True
-    patience.start()
+    loop.soon(lambda: asyncio.get_running_loop().call_later(HAND_OVER_SECONDS, gone.set))
 
 
 async def attempt(order: Order, exchange: Exchange) -> Move | None:

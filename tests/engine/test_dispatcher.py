@@ -1,7 +1,5 @@
 """What makes a lost message harmless."""
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -366,21 +364,3 @@ def test_one_that_stands_by_says_so_and_never_that_it_leads(hinted: list[str]) -
             thread.join(5)
 
     assert [line["event"] for line in lines] == ["dispatcher.standing_by"]
-
-
-def test_a_signal_that_comes_while_another_is_handled_stops_it_as_well() -> None:
-    """Ctrl-C reaches it from the terminal and from its supervisor; `timeout` sends two."""
-    stopped_by_signals = """
-import signal
-import django
-django.setup()
-from orders.dispatcher import Dispatcher
-one = Dispatcher()
-signal.signal(signal.SIGALRM, lambda *_: one.stop())
-signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-for _ in range(300_000):
-    one.stop()
-signal.setitimer(signal.ITIMER_REAL, 0)
-one.run()
-"""
-    subprocess.run([sys.executable, "-c", stopped_by_signals], check=True, timeout=20)

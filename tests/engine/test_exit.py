@@ -40,3 +40,37 @@ def test_the_pools_are_closed_while_their_threads_can_run() -> None:
     )
 
     assert (ended.stdout.split("\n"), ended.stderr) == (["False False", "True True", ""], "")
+
+
+SIGNALS = """
+import signal
+import django
+django.setup()
+from orders import execution, loop
+from orders.dispatcher import Dispatcher
+one = Dispatcher()
+one.stop()
+loop.soon(lambda: None)  # a worker has one
+signal.signal(signal.SIGALRM, lambda *_: {stop}())
+signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+for _ in range({times}):
+    execution.leaving.clear()
+    {stop}()
+signal.setitimer(signal.ITIMER_REAL, 0)
+one.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop", "times"),
+    [("one.stop", 300_000), ("execution.leave", 30_000)],
+)
+def test_a_signal_that_comes_while_another_is_handled_is_no_hang(stop: str, times: int) -> None:
+    """Ctrl-C reaches a process from the terminal and from its supervisor; `timeout` sends two."""
+    program = SIGNALS.format(stop=stop, times=times)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
