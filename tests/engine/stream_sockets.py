@@ -109,17 +109,15 @@ class Socket:
         self._tell(f"is closed with {code}")
         self.code = code
         self._to_server.put_nowait({"type": "websocket.disconnect", "code": code})
-        if code != 1013 and (code != 1000 or not self._is_over()):
+        if code != 1013 and (code != 1000 or not (self._must_close or self._is_over())):
             self._world.violate(f"{self.name} was closed with {code}", self.name)
 
     def _is_over(self) -> bool:
         """All of the order of the address has been told."""
-        stored = self._rows.orders.get(self._close_after)
-        return (
-            stored is not None
-            and stored.has_ended
-            and (self.told[self._close_after].next > stored.seq)
-        )
+        stored, told = self._rows.orders.get(self._close_after), self.told.get(self._close_after)
+        if stored is None or told is None:
+            return False
+        return stored.has_ended and told.next > stored.seq
 
     def _acknowledged(self, frame: dict[str, Any]) -> None:
         asked, order_id = self._asked[frame["requestId"]], frame.get("orderId", "")
