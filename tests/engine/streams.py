@@ -16,7 +16,6 @@ from orders import (
     bells,
     connecting,
     consumers,
-    database,
     hub,
     intake,
     keys,
@@ -127,7 +126,7 @@ class Simulation:
         patched.setattr(hub, "channel_layer", lambda: self.redis)
         patched.setattr(hub, "random", self.draw)
         patched.setattr(queries, "time", SimpleNamespace(monotonic=self.rows.monotonic))
-        patched.setattr(database, "rows", self.rows.answer)
+        patched.setattr(queries, "database", SimpleNamespace(rows=self.rows.answer))
         patched.setattr(lookups, "read", self._look_up)
         patched.setattr(connecting, "authenticate", self._authenticate)
         patched.setattr(keys, "check_still_good", lambda caller: None)
