@@ -1,10 +1,15 @@
-"""What tests do and see on the order desk."""
+"""What tests do and see on the order desk.
+
+Playwright's own wait_for_function asks again by eval, which the page's policy refuses.
+"""
 
 import json
 from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import Locator, Page, TimeoutError, expect
+from playwright.sync_api import Locator, Page, expect
+
+from tests.stacks import wait_until
 
 # Of what a card holds, that which is drawn beside it.
 OUTSIDE = """() => [...document.querySelectorAll(".card")].flatMap((card) =>
@@ -30,10 +35,7 @@ def place(page: Page) -> str:
     """The id of the order that the ticket places."""
     before = shown_order(page)
     swap_button(page).click()
-    page.wait_for_function(
-        "before => (document.querySelector('.timeline')?.dataset.order ?? '') !== before",
-        arg=before,
-    )
+    wait_until(lambda: shown_order(page) != before)
     return shown_order(page)
 
 
@@ -70,10 +72,13 @@ def rows(page: Page) -> Locator:
 
 def overflow(page: Page) -> int:
     """By how many pixels the page scrolls sideways. The chart is redrawn after a change of size."""
-    beyond = "document.documentElement.scrollWidth - innerWidth"
-    with suppress(TimeoutError):
-        page.wait_for_function(f"{beyond} <= 0", timeout=2_000)
-    return int(page.evaluate(beyond))
+
+    def beyond() -> int:
+        return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+    with suppress(AssertionError):
+        wait_until(lambda: beyond() <= 0, seconds=2)
+    return beyond()
 
 
 def outside(page: Page) -> list[str]:

@@ -103,7 +103,7 @@ def test_ten_at_once_twice_and_never_more_than_ten_in_execution(
         page.locator(".burst").click()
         expect(page.locator(".burst")).to_be_enabled()
     wait_until(lambda: running.sql(ended)[0]["ended"] >= before + 20, seconds=30)
-    page.wait_for_function("window.most > 0")
+    wait_until(lambda: page.evaluate("window.most") > 0)
     assert page.evaluate("window.most") <= 10
     assert running.sql(ended)[0]["count"] - before == 20
     assert desk.rows(page).locator("[data-status=confirmed]").count() >= 20

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import desk
 from tests.browser.conftest import OpenPage
-from tests.stacks import Running
+from tests.stacks import Running, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 SERIOUS = {"serious", "critical"}
@@ -141,7 +141,7 @@ def test_the_chart_keeps_its_bars_in_another_theme(running: Running, open_page: 
     assert page.evaluate(BARS) > 0
     page.get_by_label("Theme").select_option("dark")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    page.wait_for_function(f"{BARS} > 0", timeout=5_000)
+    wait_until(lambda: page.evaluate(BARS) > 0, seconds=5)
 
 
 def test_nothing_moves_for_who_does_not_want_it(running: Running, open_page: OpenPage) -> None:
