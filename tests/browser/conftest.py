@@ -3,11 +3,13 @@
 A page that writes an error to the console, or breaks its content security policy, fails its test.
 """
 
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, WebSocket
 
 from tests.browser.browsers import MISSING, chromium, executable
 from tests.conftest import create_database
@@ -83,6 +85,7 @@ def open_page(context: BrowserContext, errors: list[str]) -> OpenPage:
         if emulated:
             page.emulate_media(**emulated)
         watch(page, errors)
+        page.on("websocket", tell)
         page.goto(engine.url + path)
         return page
 
@@ -95,6 +98,19 @@ def errors() -> Iterator[list[str]]:
     found: list[str] = []
     yield found
     assert not found
+
+
+def tell(socket: WebSocket) -> None:
+    """What goes over it, in the output of a test that fails."""
+
+    def say(what: str) -> None:
+        sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S.%f} {what[:100]}\n")
+
+    say(f"opens {socket.url}")
+    socket.on("framesent", lambda data: say(f"> {data!s}"))
+    socket.on("framereceived", lambda data: say(f"< {data!s}"))
+    socket.on("socketerror", lambda error: say(f"error {error}"))
+    socket.on("close", lambda _: say("closed"))
 
 
 def watch(page: Page, errors: list[str]) -> None:
