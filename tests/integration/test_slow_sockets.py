@@ -31,6 +31,7 @@ WRONG = json.dumps({"type": "ping", **UNKNOWN_NAMES}, ensure_ascii=False)
 ANSWER_BYTES = 15_000
 CLOSE = b"\x88\x82" + bytes(4) + (1000).to_bytes(2)
 PING = '{"type": "ping"}'
+PONG = b"\x8a\x80" + bytes(4)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_a_message_may_come_in_many_parts(web: Running, size: int) -> None:
 
 @pytest.mark.parametrize(
     ("first", "frame"),
-    [(b"", b"\x8a\x80" + bytes(4)), (b"\x01\x80" + bytes(4), b"\x00\x80" + bytes(4))],
+    [(b"", PONG), (b"\x01\x80" + bytes(4), b"\x00\x80" + bytes(4))],
     ids=["pongs", "parts of a message that are empty"],
 )
 def test_ten_thousand_frames_in_one_read_do_not_hold_up_the_others(
@@ -173,8 +174,7 @@ def test_ten_thousand_frames_in_one_read_do_not_hold_up_the_others(
 def test_whoever_goes_on_without_a_message_is_told_why(web: Running) -> None:
     with connect(web.socket_url) as client:
         client.recv(timeout=5)
-        for _ in range(1_200):
-            client.pong()
+        client.socket.sendall(PONG * 1_200)
         error = json.loads(client.recv(timeout=5))
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=5)
@@ -183,6 +183,16 @@ def test_whoever_goes_on_without_a_message_is_told_why(web: Running) -> None:
     assert error["detail"] == "More than 1,000 frames without a message."
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
+
+
+def test_whoever_takes_its_time_may_go_on_without_a_message(web: Running) -> None:
+    """As a client does that pings for a day, and only listens."""
+    with connect(web.socket_url) as client:
+        client.recv(timeout=5)
+        for _ in range(40):
+            client.socket.sendall(PONG * 30)
+            assert client.ping().wait(5)
+        assert_served(client)
 
 
 def send_for_ever(client: socket.socket, data: bytes) -> None:
