@@ -68,7 +68,10 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
         origins = self.requestHeaders.getRawHeaders(b"origin")
         if origins and not all(map(is_origin, origins)):
             self.requestHeaders.setRawHeaders(b"origin", [b"null"])
-        return super().process()
+        started = super().process()
+        if self.transport is None:  # the connection is a WebSocket from now on
+            self.channel.requests.remove(self)
+        return started
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """Twisted leaves out the body of an answer to HEAD only where it comes in one piece."""

@@ -159,6 +159,10 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
         super().dropConnection(abort)
         reactor.callLater(DRAIN_SECONDS, self.transport.abortConnection)
 
+    def connectionLost(self, reason: Any) -> None:
+        super().connectionLost(reason)
+        self.is_closed = None  # its result is the socket itself
+
     def serverClose(self, code: int | None = None) -> None:
         """With any code: Autobahn's sendClose() refuses 1001 and 1013."""
         self.sendCloseFrame(1000 if code is None else code)

@@ -105,6 +105,7 @@ class OrderConsumer(AsyncWebsocketConsumer):
     def let_go(self) -> None:
         for task in self.tasks:
             task.cancel()
+        self.tasks.clear()
         if self.has_place:
             open_of[self.bucket] -= 1
             if not open_of[self.bucket]:
@@ -164,13 +165,17 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await self.check_caller()
             await getattr(self, "on_" + frame["type"].replace(".", "_"))(frame)
         except Exception as error:  # problem_of() logs what is a fault of ours
-            problem = await self.counted(error) if frame is None else problem_of(error)
-            request_id = reference(said)
-            answered = {} if request_id is None else {"inReplyTo": request_id}
-            if problem.status == 401:
-                await self.refuse(problem, **answered)
-            else:
-                await self.say(**problem.as_frame(), **answered)
+            is_wrong = frame is None
+            await self.object(said, await self.counted(error) if is_wrong else problem_of(error))
+
+    async def object(self, said: Any, problem: Problem) -> None:
+        """Whoever raised it, and had it by a name, would keep itself, and the socket."""
+        request_id = reference(said)
+        answered = {} if request_id is None else {"inReplyTo": request_id}
+        if problem.status == 401:
+            await self.refuse(problem, **answered)
+        else:
+            await self.say(**problem.as_frame(), **answered)
 
     async def counted(self, error: Exception) -> Problem:
         """Of a frame that says nothing right: it counts as a request, too."""
