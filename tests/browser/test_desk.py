@@ -118,6 +118,25 @@ def test_ten_at_once_twice_and_never_more_than_ten_in_execution(
     assert running.sql(in_execution)[0]["max"] <= 10
 
 
+ANSWERS_AT_ONCE = """
+window.WebSocket = class {
+  static OPEN = 1;
+  readyState = 1;
+  constructor() { setTimeout(() => this.onmessage({ data: '{"type": "hello"}' })); }
+  send(text) { if (text.includes("ping")) this.onmessage({ data: '{"type": "pong"}' }); }
+};
+"""
+
+
+def test_a_connection_that_is_live_before_the_page_is_painted_is_shown(
+    running: Running, open_page: OpenPage
+) -> None:
+    page = open_page(running)
+    page.add_init_script(ANSWERS_AT_ONCE)
+    page.reload()
+    expect(page.locator(".connection")).to_have_attribute("data-state", "live")
+
+
 def test_dropped_connection_resumes_without_gap(
     running: Running, open_page: OpenPage, errors: list[str]
 ) -> None:

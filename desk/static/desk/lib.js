@@ -1,5 +1,5 @@
 // The two libraries, and a cell: a value that components redraw for.
-import { html, render, useEffect, useRef, useState } from "./vendor/preact-htm-3.1.1.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact-htm-3.1.1.js";
 
 export { html, render, useEffect, useRef, useState };
 
@@ -25,10 +25,11 @@ export function cell(value) {
   };
 }
 
-/** The value of a cell; the component is drawn again when it changes. */
+/** The value of a cell; the component is drawn again when it changes. It listens as soon as it is
+ *  drawn: an effect comes after the paint, and what changes until then would not be seen. */
 export function useCell(source) {
   const [, redraw] = useState(0);
-  useEffect(() => source.listen(() => redraw((n) => n + 1)), [source]);
+  useLayoutEffect(() => source.listen(() => redraw((n) => n + 1)), [source]);
   return source.value;
 }
 
