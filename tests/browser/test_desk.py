@@ -106,7 +106,8 @@ def test_ten_at_once_twice_and_never_more_than_ten_in_execution(
     wait_until(lambda: page.evaluate("window.most") > 0)
     assert page.evaluate("window.most") <= 10
     assert running.sql(ended)[0]["count"] - before == 20
-    assert desk.rows(page).locator("[data-status=confirmed]").count() >= 20
+    confirmed = desk.rows(page).locator("[data-status=confirmed]")
+    wait_until(lambda: confirmed.count() >= 20)  # what the database has is on its way to the page
     in_execution = """
         SELECT max(n) FROM (
             SELECT sum(step) OVER (ORDER BY at, step) AS n FROM (
