@@ -76,6 +76,12 @@ def test_three_attempts_are_two_retries_without_jitter() -> None:
     assert execute_order.rate_limit == settings.WORKER_RATE_LIMIT
 
 
+@pytest.fixture
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kombu.utils.limits.monotonic", lambda: 1000.0)
+
+
+@pytest.mark.usefixtures("no_time_passes")
 def test_the_rate_limit_has_room_for_a_second_s_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute_order, "rate_limit", "20/s")
     consumer = WorkerConsumer.__new__(WorkerConsumer)
@@ -87,6 +93,7 @@ def test_the_rate_limit_has_room_for_a_second_s_worth(monkeypatch: pytest.Monkey
     assert bucket.fill_rate == Consumer.bucket_for_task(consumer, execute_order).fill_rate
 
 
+@pytest.mark.usefixtures("no_time_passes")
 def test_waiting_messages_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute_order, "rate_limit", "20/s")
     consumer = WorkerConsumer.__new__(WorkerConsumer)
