@@ -220,9 +220,10 @@ def test_an_order_that_takes_its_workers_with_it_is_given_up(hinted: list[str]) 
 
 
 def test_a_suspect_that_is_none_any_more_wakes_the_dispatcher_for_the_next(
-    running: Dispatcher, hinted: list[str], monkeypatch: pytest.MonkeyPatch
+    hinted: list[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 2.0)
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 30)
+    request.getfixturevalue("running")
     wait_until(lambda: leaders() == 1)
     first = order_in(Status.ROUTING)
     Order.objects.update(takeovers=1)
@@ -236,13 +237,17 @@ def test_a_suspect_that_is_none_any_more_wakes_the_dispatcher_for_the_next(
 
     step_to(first, Status.SUBMITTED)
 
-    wait_until(lambda: second.id in hinted, seconds=1)
+    wait_until(lambda: second.id in hinted, seconds=5)
 
 
 def test_a_place_that_a_retry_frees_wakes_the_dispatcher_at_once(
-    running: Dispatcher, hinted: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch
+    hinted: list[str],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 2.0)
+    monkeypatch.setattr(dispatcher, "TICK_SECONDS", 30)
+    request.getfixturevalue("running")
     settings.QUEUE_CONCURRENCY = 1
     order = order_in(Status.ROUTING)
     waiting = place()
@@ -250,7 +255,7 @@ def test_a_place_that_a_retry_frees_wakes_the_dispatcher_at_once(
 
     lifecycle.advance(order, Status.PENDING, data={}, retry_in=60)
 
-    wait_until(lambda: waiting in hinted, seconds=1)
+    wait_until(lambda: waiting in hinted, seconds=5)
 
 
 def test_of_two_dispatchers_one_works_and_the_other_takes_over(

@@ -63,7 +63,7 @@ def listening() -> Iterator[psycopg.Connection[Any]]:
 
 
 def rung(room: psycopg.Connection[Any]) -> bool:
-    return bool(list(room.notifies(timeout=0.1, stop_after=1)))
+    return bool(list(room.notifies(timeout=5, stop_after=1)))
 
 
 def statuses(order_id: str) -> list[str]:
