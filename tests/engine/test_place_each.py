@@ -128,7 +128,7 @@ def test_of_a_lost_connection_every_order_hears() -> None:
         with session(HALT_LOCK):
             # Held at its first step, but not so long that it would give up the wait.
             placing = threads.submit(place_each, [order_request(), order_request()])
-            backend = wait_until(lambda: database.row(WAITING, {}), seconds=0.19, every=0.001)
+            backend = wait_until(lambda: database.row(WAITING, {}), every=0.001)
             database.row("SELECT pg_terminate_backend(%(pid)s)", backend)
         with pytest.raises(psycopg.OperationalError):
             placing.result(5)
