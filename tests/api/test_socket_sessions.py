@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +15,7 @@ from orders import consumers, keys
 from orders.keys import Caller
 from orders.sessions import SessionStore
 from tests.api.http import post
-from tests.api.sockets import Connect, refusal
+from tests.api.sockets import PATIENCE, Connect, refusal
 from tests.api.test_socket_refusals import refused_frame
 
 pytestmark = pytest.mark.usefixtures("no_orders", "auth_required")
@@ -171,18 +170,18 @@ async def test_a_session_that_has_ended_lets_nobody_in(
 async def test_a_session_that_cannot_be_looked_up_is_told_and_holds_up_nobody(
     connect: Connect, browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looking = threading.Barrier(SOCKET_THREADS + 1)
+    looking, go_on = threading.Barrier(SOCKET_THREADS + 1), threading.Event()
 
     def away(_: SessionStore) -> None:
         looking.wait(5)
-        time.sleep(1)
+        go_on.wait(2 * PATIENCE)
         raise OperationalError("away")
 
     monkeypatch.setattr(SessionStore, "load", away)
     hers = [await connect(Cookie=cookie(browser)) for _ in range(SOCKET_THREADS)]
     await asyncio.to_thread(looking.wait, 5)
 
-    async with asyncio.timeout(0.8):
-        await refusal(await connect(Authorization="Bearer no key"), 401, "NOT_AUTHENTICATED")
+    await refusal(await connect(Authorization="Bearer no key"), 401, "NOT_AUTHENTICATED")
+    go_on.set()
     for socket in hers:
         await refusal(socket, 503, "DATABASE_UNAVAILABLE")
