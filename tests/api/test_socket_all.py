@@ -26,6 +26,7 @@ from orders.bells import INBOX_SIZE
 from tests import factories
 from tests.api.http import bearer, order_body
 from tests.api.sockets import (
+    PATIENCE,
     Connect,
     Socket,
     acknowledged,
@@ -287,8 +288,9 @@ async def test_what_waits_in_a_group_that_is_left_is_forgotten(
     in_order = hub.hub()._in_order
 
     publish(second)
-    await asyncio.sleep(0.2)
-    assert in_order._early
+    async with asyncio.timeout(PATIENCE):
+        while not in_order._early:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await hers.send(type="unsubscribe", scope="all")
     await asyncio.wait_for(leaving.wait(), 5)
     publish(fourth)  # Redis still has the subscription
