@@ -138,7 +138,7 @@ def test_the_chart_keeps_its_bars_in_another_theme(running: Running, open_page: 
     desk.place(page)
     expect(page.locator(".chart .muted")).to_contain_text(SOME_CONFIRMED, timeout=20_000)
     page.route("**/api/orders/activity*", lambda route: None)  # nothing is told any more
-    assert page.evaluate(BARS) > 0
+    wait_until(lambda: page.evaluate(BARS) > 0, seconds=5)  # they follow the text
     page.get_by_label("Theme").select_option("dark")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     wait_until(lambda: page.evaluate(BARS) > 0, seconds=5)
