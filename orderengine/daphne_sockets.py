@@ -15,7 +15,7 @@ import structlog
 from daphne.server import reactor  # the one on Daphne's event loop, whoever imports it first
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
-from orderengine.daphne_requests import answer_of
+from orderengine.daphne_requests import LINGER_SECONDS, answer_of
 from orderengine.stopping import DRAIN_SECONDS
 from orders.problems import Problem
 
@@ -118,7 +118,7 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
         elif self.state == self.STATE_OPEN:
             log.warning("socket.says_nothing", client=self.client_addr)
             self._fail_connection(self.CLOSE_STATUS_CODE_POLICY_VIOLATION, SAYS_NOTHING)
-            self.pause_reading()  # for its goodbye
+            self.pause_reading(LINGER_SECONDS)  # for its goodbye
         else:
             self.transport.abortConnection()
 
@@ -137,10 +137,10 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no t
         if not self.reading_paused and self.too_many_unheard():
             self.pause_reading()
 
-    def pause_reading(self) -> None:
+    def pause_reading(self, seconds: float = LOOK_AGAIN_SECONDS) -> None:
         self.reading_paused = True
         self.transport.pauseProducing()
-        reactor.callLater(LOOK_AGAIN_SECONDS, self.read_on)
+        reactor.callLater(seconds, self.read_on)
 
     def read_on(self) -> None:
         if self.state != self.STATE_CLOSED and self.too_many_unheard():
