@@ -94,7 +94,7 @@ def test_a_client_that_never_reads_is_cut_off_before_it_costs_memory(web: Runnin
                 asked += ANSWER_BYTES
                 memory.look()
                 assert_served(other)
-        wait_until(lambda: open_sockets(web) == 1, seconds=6)
+        wait_until(lambda: open_sockets(web) == 1)
     assert memory.growth < 10
 
 
@@ -104,7 +104,7 @@ def test_a_client_that_says_goodbye_and_never_reads_is_not_waited_for(web: Runni
             deaf.sendall(masked(WRONG))
             time.sleep(0.005)
         deaf.sendall(CLOSE)
-        wait_until(lambda: open_sockets(web) == 0, seconds=6)
+        wait_until(lambda: open_sockets(web) == 0)
 
 
 def test_a_client_that_reads_is_not_cut_off(web: Running) -> None:
