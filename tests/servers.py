@@ -41,6 +41,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     stack = Stack(Path(tempfile.mkdtemp(prefix="orders-tests-")), environ=seed)
     if stack.postgres is not None:  # what these tests break is never the power supply
         stack.postgres.settings |= {"fsync": "off", "synchronous_commit": "off"}
+    if stack.redis is not None:  # one for each engine (tests/stacks.py)
+        stack.redis.settings |= {"databases": "100"}
     stack.start()
     os.environ.update(stack.env)
     os.environ["DATA_DIR"] = str(stack.data_dir)

@@ -19,7 +19,7 @@ from orderengine.embedded.server import free_port
 from orderengine.management.commands.up import MANAGE, WORKER, daphne
 
 ROOT = Path(__file__).parent.parent
-redis_databases = itertools.cycle(range(1, 16))  # one for each engine
+redis_databases = itertools.count(1)  # one for each engine
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
 
 
