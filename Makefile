@@ -40,7 +40,7 @@ test: .venv/installed ## the tests; ARGS=--cov for the coverage of orders and de
 	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 test-fleet: .venv/installed ## the tests that start stacks and take their time: up, stops, kills, limits across processes, the fast profile
-	$(BIN)/python -m pytest -n 2 -m fleet tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m fleet --timeout 180 tests $(ARGS)
 
 test-browser: .venv/installed ## the order desk and the admin in Chromium
 	$(BIN)/python -m pytest -n 2 -m browser -p no:randomly tests/browser $(ARGS)
