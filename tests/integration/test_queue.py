@@ -140,6 +140,8 @@ def test_an_order_is_taken_and_stored_while_redis_is_away(new_database: str) -> 
 
 def test_an_order_whose_hint_was_lost_is_found_by_the_dispatcher(running: Running) -> None:
     """Stored as placement stores it, and never hinted."""
+    running.place()
+    running.wait_for_all()  # the worker is there
     order_id = "ord_0000000000001_unhintedxx"
     running.sql(
         """WITH o AS (
