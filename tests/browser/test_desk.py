@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -14,7 +14,8 @@ from playwright.sync_api import Page, WebSocket, WebSocketRoute, expect
 from dex.venues.registry import SIMULATED
 from tests.browser import desk
 from tests.browser.conftest import OpenPage
-from tests.stacks import Running, answers, wait_until
+from tests.conftest import create_database
+from tests.stacks import Running, answers, engine, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 
@@ -138,23 +139,31 @@ def test_a_connection_that_is_live_before_the_page_is_painted_is_shown(
     expect(page.locator(".connection")).to_have_attribute("data-state", "live")
 
 
+@pytest.fixture
+def slow(migrated: str) -> Iterator[Running]:
+    """Orders are with the chain for 2 s."""
+    with engine(create_database(migrated), DEX_SWAP_LATENCY_MS="2000") as found:
+        yield found
+
+
 def test_dropped_connection_resumes_without_gap(
-    running: Running, open_page: OpenPage, errors: list[str]
+    slow: Running, open_page: OpenPage, errors: list[str]
 ) -> None:
     """The web process is killed while an order is with the chain, and starts again."""
-    page = open_page(running)
+    page = open_page(slow)
     heard: list[list[int]] = []  # the seqs of each socket
     page.on("websocket", lambda socket: listen(socket, heard))
     page.reload()
     desk.ready(page)
     desk.place(page)
     desk.timeline_is(page, "submitted")
-    web = running.processes.pop("web")
+    web = slow.processes.pop("web")
     web.kill()
     web.wait()
     expect(page.locator(".connection")).to_have_attribute("data-state", "reconnecting")
-    running.start("web", [str(part) for part in web.args])
-    wait_until(lambda: answers(f"{running.url}/health/live"), seconds=30)
+    slow.wait_for_all()
+    slow.start("web", [str(part) for part in web.args])
+    wait_until(lambda: answers(f"{slow.url}/health/live"), seconds=30)
     expect(page.locator(".connection")).to_contain_text(
         "resumed, 1 update caught up", timeout=desk.QUICK
     )
@@ -173,6 +182,7 @@ def test_events_lost_on_a_connection_that_stays_are_asked_for_at_a_heartbeat(
     page = open_page(running)
     routes: list[WebSocketRoute] = []
     lost: list[dict[str, Any]] = []
+    losing = [True]
 
     def lossy(route: WebSocketRoute) -> None:
         routes.append(route)
@@ -180,7 +190,7 @@ def test_events_lost_on_a_connection_that_stays_are_asked_for_at_a_heartbeat(
 
         def pass_on(payload: str | bytes) -> None:
             frame = json.loads(payload)
-            if frame["type"] == "order.status" and frame["seq"] > 1 and not frame["replayed"]:
+            if losing and frame["type"] == "order.status" and frame["seq"] > 1:
                 lost.append(frame)
             else:
                 route.send(payload)
@@ -193,6 +203,7 @@ def test_events_lost_on_a_connection_that_stays_are_asked_for_at_a_heartbeat(
     desk.place(page)
     wait_until_heard(page, lambda: [frame["status"] for frame in lost][-1:] == ["confirmed"])
     assert shown_status(page) != "confirmed"
+    losing.clear()
     routes[-1].send(json.dumps({"type": "heartbeat"}))
 
     desk.timeline_is(page, "confirmed")
@@ -289,7 +300,7 @@ def test_pages_and_newcomers(running: Running, open_page: OpenPage) -> None:
 def test_cancel_a_waiting_order(running: Running, open_page: OpenPage) -> None:
     order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "0.2"}
     httpx.post(
-        f"{running.url}/api/orders/batch", json={"orders": [order] * 80}, timeout=20
+        f"{running.url}/api/orders/batch", json={"orders": [order] * 100}, timeout=20
     ).raise_for_status()
     last = running.place()
     page = open_page(running, f"/?order={last}")
