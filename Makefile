@@ -6,7 +6,7 @@ DURATION ?= 1m
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 
-.PHONY: help demo test test-fleet test-browser screenshots faults faults-long backlog scale figures quote up load \
+.PHONY: help demo test test-fleet test-browser screenshots faults faults-long backlog soak scale figures quote up load \
 	bench bench-quick bench-beside check format watch newman contract transcript
 
 help: ## this list
@@ -71,6 +71,9 @@ bench: .venv/installed ## rates, delays, CPU and memory, three times each; ARGS=
 
 bench-quick: .venv/installed ## the same in small doses, without start-up, orders in flight and tables
 	@$(BIN)/python -m tests.bench --quick $(ARGS)
+
+soak: .venv/installed ## a stack under load for 10 minutes: what its processes grow by; ARGS="--minutes 60 --rate 50"
+	@$(BIN)/python -m tests.bench.soak $(ARGS)
 
 bench-beside: .venv/installed ## by turns with a lean engine in Node: the ratios; ARGS="--profile fast --rounds 5"
 	@$(BIN)/python -m tests.bench.beside $(ARGS)

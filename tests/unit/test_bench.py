@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from django.conf import settings
@@ -13,6 +13,7 @@ from tests.bench.beside import Side, positive, ratios, table
 from tests.bench.doorbells import events_of
 from tests.bench.figures import Figure, Figures, medians, percentile, shown
 from tests.bench.load import is_complete
+from tests.bench.soak import Missed, hear_to_the_end
 from tests.bench.sockets import client_frame, first_frame
 from tests.bench.usage import role
 
@@ -47,6 +48,29 @@ def test_a_figure_has_the_median_and_the_range_of_its_runs() -> None:
         "high": 300.0,
         "runs": [300.0, 100.0, 110.0],
     }
+
+
+async def frames(*moves: tuple[str, int, str]) -> AsyncIterator[str]:
+    for order_id, seq, status in moves:
+        event = {"type": "order.status", "orderId": order_id, "seq": seq, "status": status}
+        yield json.dumps(event)
+
+
+PENDING, CONFIRMED = (ORDER_ID, 1, "pending"), (ORDER_ID, 2, "confirmed")
+
+
+async def test_a_soak_s_client_hears_its_order_to_the_end() -> None:
+    await hear_to_the_end(frames(PENDING, ("ord_other", 5, "failed"), CONFIRMED), ORDER_ID)
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [(), (PENDING,), (CONFIRMED,), (PENDING, PENDING, CONFIRMED)],
+    ids=["nothing", "the socket closed", "a gap", "twice"],
+)
+async def test_a_soak_s_client_says_what_it_missed(moves: Sequence[tuple[str, int, str]]) -> None:
+    with pytest.raises(Missed, match=ORDER_ID):
+        await hear_to_the_end(frames(*moves), ORDER_ID)
 
 
 @pytest.mark.parametrize(
