@@ -33,12 +33,12 @@ from tests.bench.stack import AT_ONCE, PROFILES, Stack, stack
 from tests.faults.clients import TERMINAL
 from tests.stacks import ORDER
 
-FAULTS = {"DEX_FAULTS": "quote_unavailable=0.01,rejected=0.01", "LOG_LEVEL": "warning"}
+FAULTS = {"DEX_FAULTS": "raydium.quote_unavailable=0.01,rejected=0.01", "LOG_LEVEL": "warning"}
 PATH = "/api/orders/execute"
 BATCH_SIZE = 5
 MOST_AT_ONCE = 300  # of clients; the pace waits for them
 PATIENCE_SECONDS = 60.0
-MOST_GROWTH_MIB = 20.0
+MOST_GROWTH_MIB = 15.0
 TOOK = """
 SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took) AS p50,
        percentile_cont(0.99) WITHIN GROUP (ORDER BY took) AS p99
