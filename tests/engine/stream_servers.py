@@ -13,12 +13,13 @@ import psycopg
 import redis
 
 from orders import queries
-from orders.events import EPOCH, Event, groups_of
+from orders.events import EPOCH, Doorbell, Event
 from orders.models import TERMINAL, Status
 
 BUSY_SECONDS = 20.0  # in which orders are placed and clients do something
 # A statement that waits longer, for the lock of an order or for anything, is ended.
 STATEMENT_SECONDS = 2.0
+PUBLISHERS = 3  # processes that ring
 
 Row = dict[str, Any]
 
@@ -83,6 +84,43 @@ class World:
 
 
 class Redis:
+    """What processes publish, and web processes hear of it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._layers: list[Layer] = []
+        self._doorbells: list[Doorbell] = []
+
+    def layer(self) -> "Layer":
+        """In place of hub.channel_layer: of one more web process."""
+        self._layers.append(Layer(self._world))
+        return self._layers[-1]
+
+    def ring(self, event: Event) -> None:
+        """Each event of an order may be another process's."""
+        if not self._doorbells:
+            self._doorbells = [Doorbell() for _ in range(PUBLISHERS)]
+        self._world.draw.choice(self._doorbells).ring(event)
+
+    async def call(self, connection: Any, *command: Any) -> None:
+        """In place of events.call. What a doorbell is rung for meanwhile goes together."""
+        await answer_of_redis(self._world)
+        messages = command[3:]  # after EVAL, the script and the number of keys
+        for group, content in zip(messages[::2], messages[1::2], strict=True):
+            for layer in self._layers:
+                self._publish(layer, group, content)
+
+    def _publish(self, layer: "Layer", group: str, content: dict[str, Any]) -> None:
+        world, weather = self._world, self._world.weather
+        if world.happens(weather.lost):
+            return
+        for _ in range(1 + world.happens(weather.doubled)):
+            late = world.draw.uniform(0, 4) if world.happens(weather.late) else 0
+            seconds = world.delay(weather.ringing) + late
+            asyncio.get_running_loop().call_later(seconds, layer.deliver, group, content)
+
+
+class Layer:
     """A channel layer of one channel, as channels_redis.pubsub is one: it knows a group before
     Redis does, and forgets it first."""
 
@@ -92,24 +130,14 @@ class Redis:
         self.subscribed: set[str] = set()
         self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-    def ring(self, event: Event) -> None:
-        world, weather = self._world, self._world.weather
-        for group in groups_of(event):
-            if world.happens(weather.lost) or self._is_away():
-                continue
-            for _ in range(1 + world.happens(weather.doubled)):
-                late = world.draw.uniform(0, 4) if world.happens(weather.late) else 0
-                seconds = world.delay(weather.ringing) + late
-                asyncio.get_running_loop().call_later(seconds, self._deliver, group, event)
-
-    def _deliver(self, group: str, event: Event) -> None:
-        if group in self._groups and group in self.subscribed and not self._is_away():
-            self._world.tell(f"bell {event.seq} at {group}", event.order_id)
-            frames = [event.frame(replayed=False)]
-            self._messages.put_nowait({"group": group, "frames": frames})
+    def deliver(self, group: str, content: dict[str, Any]) -> None:
+        if group in self._groups and group in self.subscribed and not redis_is_away(self._world):
+            for frame in content["frames"]:
+                self._world.tell(f"bell {frame['seq']} at {group}", frame["orderId"])
+            self._messages.put_nowait(content)
 
     async def new_channel(self) -> str:
-        await self._answer()
+        await answer_of_redis(self._world)
         return "channel"
 
     async def receive(self, channel: str) -> dict[str, Any]:
@@ -118,23 +146,25 @@ class Redis:
     async def group_add(self, name: str, channel: str) -> None:
         self._groups.add(name)
         if name not in self.subscribed:
-            await self._answer()
+            await answer_of_redis(self._world)
             self.subscribed.add(name)
 
     async def group_discard(self, name: str, channel: str) -> None:
         if name in self._groups:
             self._groups.remove(name)
-            await self._answer()
+            await answer_of_redis(self._world)
             self.subscribed.remove(name)
 
-    async def _answer(self) -> None:
-        await asyncio.sleep(self._world.delay(self._world.weather.ringing))
-        if self._is_away():
-            await asyncio.sleep(self._world.draw.choice([0, 5]))
-            raise redis.ConnectionError("away")
 
-    def _is_away(self) -> bool:
-        return self._world.is_away(self._world.weather.redis_away)
+async def answer_of_redis(world: World) -> None:
+    await asyncio.sleep(world.delay(world.weather.ringing))
+    if redis_is_away(world):
+        await asyncio.sleep(world.draw.choice([0, 5]))
+        raise redis.ConnectionError("away")
+
+
+def redis_is_away(world: World) -> bool:
+    return world.is_away(world.weather.redis_away)
 
 
 @dataclass(eq=False)

@@ -176,6 +176,8 @@ class Socket:
     def _event(self, frame: dict[str, Any]) -> None:
         order_id, seq, status = frame["orderId"], frame["seq"], frame["status"]
         self._tell(f"hears {seq} {status}", order_id)
+        if frame != self._rows.orders[order_id].events[seq - 1].frame(replayed=frame["replayed"]):
+            self._world.violate(f"{self.name} heard {frame}", self.name, order_id)
         followed = self._follows(order_id)
         told = self.told.get(order_id)
         if told is None or (seq > told.next and self._may_begin(told, order_id, seq)):

@@ -16,6 +16,7 @@ from orders import (
     bells,
     connecting,
     consumers,
+    events,
     hub,
     intake,
     keys,
@@ -41,6 +42,8 @@ from tests.engine.stream_sockets import Socket
 from tests.engine.virtual import VirtualLoop
 
 CALM_SECONDS = 12.0  # in which everything must have been told
+QUIET_SECONDS = 2.0  # after the last bell
+NEVER = 1e6
 OWNERS = (None, 7, 8)
 MOST_EVENTS = 8
 # What clients do, and how often; each does some of it.
@@ -82,7 +85,7 @@ class Simulation:
         try:
             with monkeypatch.context() as patched:
                 self._install(patched)
-                self._loop.run_until_complete(self._play())
+                self._loop.run_until_complete(self._play(patched))
         finally:
             self._loop.close()
 
@@ -117,14 +120,18 @@ class Simulation:
         async def nothing() -> None: ...
 
         log = SimpleNamespace(debug=self._log, warning=self._log, error=self._log)
-        for module in (hub, consumers, problems):
+        for module in (events, hub, consumers, problems):
             patched.setattr(module, "log", log)
         patched.setattr(consumers, "Inbox", Inbox)
         patched.setattr(bells, "INBOX_SIZE", self.world.weather.inbox_size)
         patched.setattr(hub, "READ_TOGETHER", self.draw.choice([1, 2, 200]))
         patched.setattr(hub, "RUNG_TOGETHER", self.draw.choice([1, 50]))
-        patched.setattr(hub, "channel_layer", lambda: self.redis)
+        patched.setattr(hub, "channel_layer", self.redis.layer)
         patched.setattr(hub, "random", self.draw)
+        patched.setattr(events, "open_connection", lambda: None)
+        patched.setattr(events, "message", lambda group, content: (group, content))
+        patched.setattr(events, "call", self.redis.call)
+        patched.setattr(events, "TOGETHER", self.draw.choice([2, 100]))
         patched.setattr(queries, "time", SimpleNamespace(monotonic=self.rows.monotonic))
         patched.setattr(queries, "database", SimpleNamespace(rows=self.rows.answer))
         patched.setattr(lookups, "read", self._look_up)
@@ -170,7 +177,7 @@ class Simulation:
 
     # What happens ------------------------------------------------------------------------------
 
-    async def _play(self) -> None:
+    async def _play(self, patched: pytest.MonkeyPatch) -> None:
         self._tell(repr(self.world.weather))
         ear = hub.hub()
         self._lives += [asyncio.create_task(self._placed_later()) for _ in range(10)]
@@ -181,8 +188,10 @@ class Simulation:
         await asyncio.sleep(CALM_SECONDS)  # what clients have asked for and was not looked at
         await self._all_end()
         await asyncio.sleep(CALM_SECONDS)
-        for socket in self._open():
-            socket.settle()
+        self._settle()
+        patched.setattr(hub, "POLL_SECONDS", NEVER)
+        await self._ring_through()
+        self._settle()
         for socket in self._open():
             socket.leave()
         await asyncio.sleep(1)
@@ -190,6 +199,23 @@ class Simulation:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await asyncio.sleep(1)
+
+    def _settle(self) -> None:
+        for socket in self._open():
+            socket.settle()
+
+    async def _ring_through(self) -> None:
+        """In calm, bells alone bring everything: nothing else does after the last poll."""
+        await asyncio.sleep(CALM_SECONDS)
+        self.world.weather = Weather(ringing=0.05)
+        for owner_id in OWNERS * 2:
+            stored = await self.rows.place(owner_id)
+            for socket in self._open():
+                if socket.owner_id == owner_id and self.world.happens(0.5):
+                    self._ask_of(socket, "follow", stored)
+            self._lives.append(asyncio.create_task(self._live(stored)))
+        await self._all_end()
+        await asyncio.sleep(QUIET_SECONDS)
 
     async def _all_end(self) -> None:
         for life in self._lives:  # there come more
@@ -200,7 +226,7 @@ class Simulation:
         left = {
             "sockets": presence.here(),
             "groups": list(ear._groups),
-            "subscriptions": self.redis.subscribed,
+            "subscriptions": ear._layer.subscribed,
             "bells": ear._in_order._early,
             "timers": ear._in_order._patience,
             "tasks": [task for task in tasks if not task.done()],
