@@ -2,16 +2,28 @@
 
 import asyncio
 import json
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orders.consumers import OrderConsumer
+from orders.consumers import FAREWELL_SECONDS, OrderConsumer
+from orders.hub import Hub
 from orders.models import TERMINAL
 from tests.engine.stream_servers import Rows, Stored, World, moment
 
 EXPECTED_REFUSALS = {409, 503}  # not to be cancelled any more; the database is away
 GONE = 1006
 MOST_ASKED = 4
+MOST_FAREWELL_SECONDS = FAREWELL_SECONDS + 1.0
+SERVING: ContextVar["Socket"] = ContextVar("SERVING")
+
+
+@dataclass(eq=False)
+class Server:
+    """A web process."""
+
+    hub: Hub
+    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Socket:
         world: World,
         rows: Rows,
         *,
+        server: Server,
         name: str,
         owner_id: int | None,
         follows: tuple[str, int] | None = None,
@@ -38,6 +51,7 @@ class Socket:
         """`follows` is the order and `afterSeq` of the address."""
         self._world = world
         self._rows = rows
+        self.server = server
         self.name = name
         self.owner_id = owner_id
         self.code: int | None = None
@@ -48,6 +62,10 @@ class Socket:
         self._answered = 0
         self._must_close = False
         self._close_after = ""
+        self._shutdown = asyncio.Event()
+        self._stopped_at: float | None = None
+        self._farewell = ""  # the frame after which nothing comes but the close
+        self._placing = False
         query = ""
         if follows is not None:
             self._close_after, after = follows
@@ -60,11 +78,16 @@ class Socket:
             "headers": [],
             "query_string": query.encode(),
             "owner_id": owner_id,
-            "shutdown": asyncio.Event(),
+            "shutdown": self._shutdown,
         }
-        self.serving = asyncio.create_task(self.consumer(scope, self._to_server.get, self._hear))
+        context = copy_context()
+        context.run(SERVING.set, self)
+        serving = self.consumer(scope, self._to_server.get, self._hear)
+        self.serving = asyncio.create_task(serving, context=context)
         self._to_server.put_nowait({"type": "websocket.connect"})
         self._tell(f"opens {query}", self._close_after)
+        if server.stopping:
+            self.stop()
 
     def _tell(self, text: str, *about: str) -> None:
         self._world.tell(f"{self.name} {text}", self.name, *about)
@@ -92,6 +115,24 @@ class Socket:
         else:
             self._to_server.put_nowait({"type": "websocket.disconnect", "code": GONE})
 
+    # What the server does ----------------------------------------------------------------------
+
+    def stop(self) -> None:
+        self._tell("is to hear that its server stops")
+        self._stopped_at = self._world.now()
+        self._shutdown.set()
+        asyncio.get_running_loop().call_later(MOST_FAREWELL_SECONDS, self._check_closed)
+
+    def _check_closed(self) -> None:
+        if self.code is None:
+            self._world.violate(f"{self.name} is open, and its server has stopped", self.name)
+
+    def places(self) -> None:
+        """An order, for this socket, which is to be acknowledged."""
+        self._placing = True
+        if self._farewell or self.code not in {None, GONE}:
+            self._world.violate(f"{self.name} places an order after its end", self.name)
+
     # What the server says ----------------------------------------------------------------------
 
     async def _hear(self, message: dict[str, Any]) -> None:
@@ -99,18 +140,40 @@ class Socket:
             self._closed(message["code"])
         elif self.code is None and message["type"] == "websocket.send":
             frame = json.loads(message["text"])
-            hear = {"ack": self._acknowledged, "error": self._refused, "order.status": self._event}
+            if self._farewell:
+                text = f"{self.name} heard {frame} after {self._farewell}"
+                self._world.violate(text, self.name)
+            hear = {
+                "ack": self._acknowledged,
+                "error": self._refused,
+                "order.status": self._event,
+                "server.shutdown": self._stops,
+            }
             if frame["type"] in hear:
                 hear[frame["type"]](frame)
-        if self._world.happens(self._world.weather.slow_clients):
+        if not self._farewell and self._world.happens(self._world.weather.slow_clients):
             await asyncio.sleep(self._world.draw.uniform(0, 0.5))
 
     def _closed(self, code: int) -> None:
         self._tell(f"is closed with {code}")
         self.code = code
         self._to_server.put_nowait({"type": "websocket.disconnect", "code": code})
-        if code != 1013 and (code != 1000 or not (self._must_close or self._is_over())):
+        expected = {
+            1000: self._must_close or self._is_over(),
+            1001: self._farewell == "server.shutdown",
+            1013: True,
+        }
+        if not expected.get(code):
             self._world.violate(f"{self.name} was closed with {code}", self.name)
+
+    def _stops(self, frame: dict[str, Any]) -> None:
+        self._tell("hears that its server stops")
+        self._farewell = frame["type"]
+        if self._stopped_at is None:
+            self._world.violate(f"{self.name} heard {frame}", self.name)
+        elif self._placing and self._world.now() < self._stopped_at + FAREWELL_SECONDS:
+            text = f"{self.name} heard {frame}, and no answer to its order"
+            self._world.violate(text, self.name)
 
     def _is_over(self) -> bool:
         """All of the order of the address has been told."""
@@ -124,6 +187,7 @@ class Socket:
         self._answered += 1
         self._tell(f"hears ack of {frame['requestId']} {frame['action']}", order_id)
         if asked["type"] == "order.submit":
+            self._placing = False
             self.told[order_id] = Told(1, 0, followed=True)
         elif "scope" in asked:
             self._all(asked["type"] == "subscribe")
@@ -161,6 +225,7 @@ class Socket:
     def _refused(self, frame: dict[str, Any]) -> None:
         request_id = frame.get("inReplyTo", "")
         asked = self._asked.get(request_id, {})
+        self._placing &= asked.get("type") != "order.submit"
         self._answered += request_id not in self._before
         self._tell(f"hears error {frame['code']} to {request_id}", asked.get("orderId", ""))
         if frame["status"] not in EXPECTED_REFUSALS:
@@ -201,6 +266,10 @@ class Socket:
         return all(event.created_at < moment(self.all_since) for event in left_out)
 
     # At the end --------------------------------------------------------------------------------
+
+    def followed(self) -> dict[str, int]:
+        """The orders that another socket would go on with, and `afterSeq`."""
+        return {order_id: told.next - 1 for order_id, told in self.told.items() if told.followed}
 
     def settle(self) -> None:
         """In quiet, everything must have been told."""

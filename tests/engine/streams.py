@@ -38,7 +38,7 @@ from tests.engine.stream_servers import (
     Weather,
     World,
 )
-from tests.engine.stream_sockets import Socket
+from tests.engine.stream_sockets import SERVING, Server, Socket
 from tests.engine.virtual import VirtualLoop
 
 CALM_SECONDS = 12.0  # in which everything must have been told
@@ -69,6 +69,8 @@ class Simulation:
         self.draw = Random(seed)
         self.violations: list[tuple[str, tuple[str, ...]]] = []
         self._story: list[tuple[str, tuple[str, ...]]] = []
+        self._servers: list[Server] = []
+        self._stopped: list[Server] = []
         self._names = itertools.count(1)
         self._sockets: list[Socket] = []
         self._lives: list[asyncio.Task[None]] = []
@@ -123,6 +125,7 @@ class Simulation:
         for module in (events, hub, consumers, problems):
             patched.setattr(module, "log", log)
         patched.setattr(consumers, "Inbox", Inbox)
+        patched.setattr(consumers, "hub", lambda: SERVING.get().server.hub)
         patched.setattr(bells, "INBOX_SIZE", self.world.weather.inbox_size)
         patched.setattr(hub, "READ_TOGETHER", self.draw.choice([1, 2, 200]))
         patched.setattr(hub, "RUNG_TOGETHER", self.draw.choice([1, 50]))
@@ -161,6 +164,7 @@ class Simulation:
         return [Found(order, []) for order in found]
 
     async def _place(self, body: Any, owner_id: int | None, pointer: str) -> Placed:
+        SERVING.get().places()
         await self.rows.pause()
         self.rows.require()
         stored = await self.rows.place(owner_id)
@@ -179,9 +183,9 @@ class Simulation:
 
     async def _play(self, patched: pytest.MonkeyPatch) -> None:
         self._tell(repr(self.world.weather))
-        ear = hub.hub()
+        self._servers = [Server(hub.Hub()) for _ in range(self.draw.choice([1, 2]))]
         self._lives += [asyncio.create_task(self._placed_later()) for _ in range(10)]
-        await asyncio.gather(*(self._client() for _ in range(4)))
+        await asyncio.gather(self._stop_servers(), *(self._client() for _ in range(4)))
         await self._all_end()
         self.world.weather = Weather()
         self._tell("calm")
@@ -195,7 +199,8 @@ class Simulation:
         for socket in self._open():
             socket.leave()
         await asyncio.sleep(1)
-        self._check_nothing_is_left(ear)
+        for server in (*self._servers, *self._stopped):
+            self._check_nothing_is_left(server.hub)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await asyncio.sleep(1)
@@ -237,6 +242,19 @@ class Simulation:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 self._violate(f"a task ended with {error!r}")
 
+    async def _stop_servers(self) -> None:
+        """Another web process takes its place; who comes to it meanwhile had connected before."""
+        for _ in range(self.draw.choice([0, 0, 1, 2])):
+            await asyncio.sleep(self.draw.uniform(0, BUSY_SECONDS / 2))
+            server = self.draw.choice(self._servers)
+            server.stopping = True
+            self._stopped.append(server)
+            for socket in self._open():
+                if socket.server is server:
+                    socket.stop()
+            await asyncio.sleep(self.draw.uniform(0, 0.5))
+            self._servers[self._servers.index(server)] = Server(hub.Hub())
+
     def _open(self) -> list[Socket]:
         return [socket for socket in self._sockets if socket.code is None]
 
@@ -266,12 +284,16 @@ class Simulation:
         owner_id, pace = self.draw.choice(OWNERS), self.draw.choice([0.1, 0.3, 1.0])
         likes = {one: often for one, often in ACTIONS.items() if self.world.happens(0.6)}
         await asyncio.sleep(self.draw.uniform(0, BUSY_SECONDS / 2))
+        followed: dict[str, int] = {}
         while self._loop.time() < BUSY_SECONDS:
             socket = self._opened(owner_id, by_address="follow" in likes)
+            for order_id, after in followed.items():
+                socket.ask(type="subscribe", orderId=order_id, afterSeq=after)
             while socket.code is None and self._loop.time() < BUSY_SECONDS:
                 if likes and not socket.waits:
                     self._do(socket, *self.draw.choices([*likes], [*likes.values()]))
                 await asyncio.sleep(self.world.delay(pace))
+            followed = socket.followed() if "resume" in likes else {}
             await asyncio.sleep(self.draw.uniform(0, 1))
 
     def _opened(self, owner_id: int | None, *, by_address: bool) -> Socket:
@@ -280,7 +302,10 @@ class Simulation:
             stored = self.draw.choice(orders)
             follows = stored.order_id, self.draw.choice([0, self.draw.randint(0, stored.seq + 2)])
         name = f"socket {next(self._names)}"
-        socket = Socket(self.world, self.rows, name=name, owner_id=owner_id, follows=follows)
+        server = self.draw.choice(self._servers)
+        socket = Socket(
+            self.world, self.rows, server=server, name=name, owner_id=owner_id, follows=follows
+        )
         self._sockets.append(socket)
         return socket
 
