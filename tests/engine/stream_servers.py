@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import redis
 from orders import queries
 from orders.events import EPOCH, Doorbell, Event
 from orders.models import TERMINAL, Status
+from orders.problems import not_authenticated
 
 BUSY_SECONDS = 20.0  # in which orders are placed and clients do something
 # A statement that waits longer, for the lock of an order or for anything, is ended.
@@ -72,6 +74,7 @@ class World:
     now: Callable[[], float]
     tell: Callable[..., None]
     violate: Callable[..., None]
+    quiet_since: float = math.inf
 
     def happens(self, share: float) -> bool:
         return self.draw.random() < share
@@ -197,6 +200,7 @@ class Rows:
         self._world = world
         self._ring = ring
         self.orders: dict[str, Stored] = {}
+        self.revoked: dict[int | None, float] = {}  # since when an owner's key is good no more
         self._writing: list[float] = []  # when those began that a role is shown
         self._numbers = itertools.count()
         self._clock = 0.0  # of the thread that makes a call
@@ -279,6 +283,16 @@ class Rows:
         self._clock = self._world.now() + self._delay()
         self.require()
         return list(self._answers[sql](**params))
+
+    def read_key(self, owner_id: int | None) -> None:
+        self._clock = self._world.now() + self._delay()
+        self.require()
+        self.check_key(owner_id)
+
+    def check_key(self, owner_id: int | None, trusted: float = 0) -> None:
+        """Raises Problem where it was revoked longer ago than it is trusted."""
+        if self._world.now() >= self.revoked.get(owner_id, math.inf) + trusted:
+            raise not_authenticated("revoked")
 
     async def pause(self) -> None:
         await asyncio.sleep(self._delay())

@@ -2,18 +2,28 @@
 
 import asyncio
 import json
+import math
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orders.consumers import FAREWELL_SECONDS, OrderConsumer
+from orders.consumers import (
+    CHECK_SECONDS,
+    FAREWELL_SECONDS,
+    OrderConsumer,
+)
 from orders.hub import Hub
+from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL
 from tests.engine.stream_servers import Rows, Stored, World, moment
 
 EXPECTED_REFUSALS = {409, 503}  # not to be cancelled any more; the database is away
-GONE = 1006
+GONE, REVOKED = 1006, 4401
+ROUNDING = 0.001
 MOST_ASKED = 4
+HEARTBEAT_SECONDS = 5.0
+# A check is trusted for a while; the heartbeat after that asks.
+MOST_UNCHECKED_SECONDS = TRUST_SECONDS + HEARTBEAT_SECONDS + CHECK_SECONDS
 MOST_FAREWELL_SECONDS = FAREWELL_SECONDS + 1.0
 SERVING: ContextVar["Socket"] = ContextVar("SERVING")
 
@@ -33,6 +43,7 @@ class Told:
     next: int
     first: int
     followed: bool
+    ahead: bool = False  # the client says that it has what had not happened yet
 
 
 class Socket:
@@ -58,6 +69,8 @@ class Socket:
         self.told: dict[str, Told] = {}
         self.all_since: float | None = None
         self._asked: dict[str, dict[str, Any]] = {}
+        self.checked_at = 0.0  # the key was good
+        self._asked_at: dict[str, float] = {}
         self._before: dict[str, Told | None] = {}  # a subscription, by its requestId
         self._answered = 0
         self._must_close = False
@@ -102,6 +115,7 @@ class Socket:
     def ask(self, **frame: Any) -> None:
         request_id = f"r{len(self._asked)}"
         self._asked[request_id] = frame
+        self._asked_at[request_id] = self._world.now()
         text = json.dumps({**frame, "requestId": request_id})
         self._to_server.put_nowait({"type": "websocket.receive", "text": text})
         self._tell(f"asks {text}", frame.get("orderId", ""))
@@ -140,6 +154,7 @@ class Socket:
             self._closed(message["code"])
         elif self.code is None and message["type"] == "websocket.send":
             frame = json.loads(message["text"])
+            self._check_key()
             if self._farewell:
                 text = f"{self.name} heard {frame} after {self._farewell}"
                 self._world.violate(text, self.name)
@@ -162,8 +177,9 @@ class Socket:
             1000: self._must_close or self._is_over(),
             1001: self._farewell == "server.shutdown",
             1013: True,
+            REVOKED: self._farewell == "error",
         }
-        if not expected.get(code):
+        if not expected.get(code) or (self._placing and code != 1001):
             self._world.violate(f"{self.name} was closed with {code}", self.name)
 
     def _stops(self, frame: dict[str, Any]) -> None:
@@ -175,6 +191,14 @@ class Socket:
             text = f"{self.name} heard {frame}, and no answer to its order"
             self._world.violate(text, self.name)
 
+    def _revoked_at(self) -> float:
+        return self._rows.revoked.get(self.owner_id, math.inf)
+
+    def _check_key(self) -> None:
+        unchecked = self._world.now() - max(self._revoked_at(), self._world.quiet_since)
+        if unchecked > MOST_UNCHECKED_SECONDS:
+            self._world.violate(f"{self.name} is open, and its key revoked", self.name)
+
     def _is_over(self) -> bool:
         """All of the order of the address has been told."""
         stored, told = self._rows.orders.get(self._close_after), self.told.get(self._close_after)
@@ -184,6 +208,9 @@ class Socket:
 
     def _acknowledged(self, frame: dict[str, Any]) -> None:
         asked, order_id = self._asked[frame["requestId"]], frame.get("orderId", "")
+        trusted = self._world.now() if self.owner_id is None else self.checked_at + TRUST_SECONDS
+        if self._asked_at[frame["requestId"]] > trusted + ROUNDING:
+            self._world.violate(f"{self.name} heard {frame} of an unchecked key", self.name)
         self._answered += 1
         self._tell(f"hears ack of {frame['requestId']} {frame['action']}", order_id)
         if asked["type"] == "order.submit":
@@ -211,13 +238,12 @@ class Socket:
     def _follow(self, order_id: str, after: int) -> None:
         stored = self._rows.orders[order_id]
         is_over = stored.has_ended and stored.seq <= after
-        self.told[order_id] = Told(after + 1, 0, followed=not is_over)
+        self.told[order_id] = Told(after + 1, 0, followed=not is_over, ahead=after > stored.seq)
         self._must_close |= is_over and order_id == self._close_after
 
     def _unfollow(self, order_id: str) -> None:
         told = self.told.get(order_id)
-        is_ahead = told is not None and told.next > self._rows.orders[order_id].seq + 1
-        if self.all_since is None or is_ahead:
+        if self.all_since is None or (told is not None and told.ahead):
             self.told.pop(order_id, None)
         elif order_id in self.told:
             self.told[order_id] = replace(self.told[order_id], followed=False)
@@ -228,7 +254,9 @@ class Socket:
         self._placing &= asked.get("type") != "order.submit"
         self._answered += request_id not in self._before
         self._tell(f"hears error {frame['code']} to {request_id}", asked.get("orderId", ""))
-        if frame["status"] not in EXPECTED_REFUSALS:
+        if frame["status"] == 401 and self._world.now() >= self._revoked_at():
+            self._farewell = frame["type"]
+        elif frame["status"] not in EXPECTED_REFUSALS:
             self._world.violate(f"{self.name} was refused: {frame}", self.name)
         if request_id in self._before:  # it goes on as before
             self._must_close = False
@@ -273,6 +301,7 @@ class Socket:
 
     def settle(self) -> None:
         """In quiet, everything must have been told."""
+        self._check_key()
         for stored in self._rows.of(self.owner_id):
             if self._is_owed(stored):
                 told = self.told.get(stored.order_id)

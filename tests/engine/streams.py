@@ -25,7 +25,7 @@ from orders import (
     problems,
     queries,
 )
-from orders.keys import Caller
+from orders.keys import TRUST_SECONDS, Caller
 from orders.models import TERMINAL, TRANSITIONS, Order, Status
 from orders.placement import Placed
 from orders.problems import Problem
@@ -38,13 +38,14 @@ from tests.engine.stream_servers import (
     Weather,
     World,
 )
-from tests.engine.stream_sockets import SERVING, Server, Socket
+from tests.engine.stream_sockets import HEARTBEAT_SECONDS, REVOKED, SERVING, Server, Socket
 from tests.engine.virtual import VirtualLoop
 
 CALM_SECONDS = 12.0  # in which everything must have been told
-QUIET_SECONDS = 2.0  # after the last bell
+QUIET_SECONDS = 2.0
 NEVER = 1e6
-OWNERS = (None, 7, 8)
+KEYS = (7, 8)
+OWNERS = (None, *KEYS)  # nobody has no key
 MOST_EVENTS = 8
 # What clients do, and how often; each does some of it.
 ACTIONS = {
@@ -125,6 +126,7 @@ class Simulation:
         for module in (events, hub, consumers, problems):
             patched.setattr(module, "log", log)
         patched.setattr(consumers, "Inbox", Inbox)
+        patched.setattr(consumers, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
         patched.setattr(consumers, "hub", lambda: SERVING.get().server.hub)
         patched.setattr(bells, "INBOX_SIZE", self.world.weather.inbox_size)
         patched.setattr(hub, "READ_TOGETHER", self.draw.choice([1, 2, 200]))
@@ -139,7 +141,7 @@ class Simulation:
         patched.setattr(queries, "database", SimpleNamespace(rows=self.rows.answer))
         patched.setattr(lookups, "read", self._look_up)
         patched.setattr(connecting, "authenticate", self._authenticate)
-        patched.setattr(keys, "check_still_good", lambda caller: None)
+        patched.setattr(keys, "check_still_good", self._check_still_good)
         patched.setattr(intake, "place", self._place)
         patched.setattr(intake, "withdraw", self._withdraw)
         patched.setattr(presence, "report", lambda: None)
@@ -152,8 +154,16 @@ class Simulation:
             self._violate(f"{event} {error} {fields}")
 
     async def _authenticate(self, scope: dict[str, Any]) -> Caller:
+        """A web process may trust a key for as long as it may a socket's."""
         await self.rows.pause()
+        self.rows.check_key(scope["owner_id"], TRUST_SECONDS)
+        SERVING.get().checked_at = self._loop.time()
         return Caller(scope["owner_id"])
+
+    def _check_still_good(self, caller: Caller) -> None:
+        self.rows.read_key(caller.owner_id)
+        socket = SERVING.get()
+        socket.checked_at = max(socket.checked_at, self.rows.monotonic())
 
     async def _look_up(self, wanted: list[lookups.Wanted]) -> list[Found | None]:
         await self.rows.pause()
@@ -167,11 +177,17 @@ class Simulation:
         SERVING.get().places()
         await self.rows.pause()
         self.rows.require()
-        stored = await self.rows.place(owner_id)
-        self._lives.append(asyncio.create_task(self._live(stored)))
+        placing = asyncio.create_task(self._placed(owner_id))  # it is not taken back
+        moment = self._loop.time() + intake.PLACE_SECONDS
+        stored = await intake.before(moment, asyncio.shield(placing))
         await self.rows.pause()
         self.rows.require()
         return Placed(stored.order_id, stored.events[0].created_at)
+
+    async def _placed(self, owner_id: int | None) -> Stored:
+        stored = await self.rows.place(owner_id)
+        self._lives.append(asyncio.create_task(self._live(stored)))
+        return stored
 
     def _withdraw(self, order: Order) -> None:
         stored = self.rows.orders[order.id]
@@ -185,12 +201,15 @@ class Simulation:
         self._tell(repr(self.world.weather))
         self._servers = [Server(hub.Hub()) for _ in range(self.draw.choice([1, 2]))]
         self._lives += [asyncio.create_task(self._placed_later()) for _ in range(10)]
+        if self.world.happens(0.3):
+            self.rows.revoked[self.draw.choice(KEYS)] = self.draw.uniform(0, 2 * BUSY_SECONDS)
         await asyncio.gather(self._stop_servers(), *(self._client() for _ in range(4)))
         await self._all_end()
         self.world.weather = Weather()
         self._tell("calm")
         await asyncio.sleep(CALM_SECONDS)  # what clients have asked for and was not looked at
         await self._all_end()
+        self.world.quiet_since = self._loop.time()
         await asyncio.sleep(CALM_SECONDS)
         self._settle()
         patched.setattr(hub, "POLL_SECONDS", NEVER)
@@ -213,12 +232,13 @@ class Simulation:
         """In calm, bells alone bring everything: nothing else does after the last poll."""
         await asyncio.sleep(CALM_SECONDS)
         self.world.weather = Weather(ringing=0.05)
-        for owner_id in OWNERS * 2:
-            stored = await self.rows.place(owner_id)
-            for socket in self._open():
-                if socket.owner_id == owner_id and self.world.happens(0.5):
+        placed = [await self.rows.place(owner_id) for owner_id in OWNERS * 2]
+        for socket in self._open():
+            for stored in placed:
+                if stored.owner_id == socket.owner_id and self.world.happens(0.5):
                     self._ask_of(socket, "follow", stored)
-            self._lives.append(asyncio.create_task(self._live(stored)))
+        await asyncio.sleep(QUIET_SECONDS)  # for the hub to join their groups
+        self._lives += [asyncio.create_task(self._live(stored)) for stored in placed]
         await self._all_end()
         await asyncio.sleep(QUIET_SECONDS)
 
@@ -293,6 +313,8 @@ class Simulation:
                 if likes and not socket.waits:
                     self._do(socket, *self.draw.choices([*likes], [*likes.values()]))
                 await asyncio.sleep(self.world.delay(pace))
+            if socket.code == REVOKED:
+                break
             followed = socket.followed() if "resume" in likes else {}
             await asyncio.sleep(self.draw.uniform(0, 1))
 
