@@ -36,6 +36,8 @@ class Weather:
     ringing: float = 0.002
     reading: float = 0.002
     inbox_size: int = 1000
+    most_behind: int = 5000
+    most_followed: int = 1000
     unread: float = 0
     slow_commits: float = 0
     slow_clients: float = 0
@@ -56,6 +58,8 @@ class Weather:
             ringing=draw.choice([0.002, 0.05, 0.3]),
             reading=draw.choice([0.002, 0.02, 0.1, 0.5]),
             inbox_size=inbox_size,
+            most_behind=inbox_size + draw.choice([2, 5000, 5000]),
+            most_followed=draw.choice([2, 1000, 1000]),
             unread=draw.choice([0, 0, 0, 0.1] if inbox_size == 1000 else [0.1, 0.3]),
             slow_commits=draw.choice([0, 0.1, 0.5]),
             slow_clients=draw.choice([0, 0, 0.2]),

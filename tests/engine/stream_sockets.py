@@ -17,7 +17,8 @@ from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL
 from tests.engine.stream_servers import Rows, Stored, World, moment
 
-EXPECTED_REFUSALS = {409, 503}  # not to be cancelled any more; the database is away
+# Not to be cancelled any more; too many are followed; the database is away.
+EXPECTED_REFUSALS = {409, 429, 503}
 GONE, REVOKED = 1006, 4401
 ROUNDING = 0.001
 MOST_ASKED = 4
@@ -251,11 +252,16 @@ class Socket:
     def _refused(self, frame: dict[str, Any]) -> None:
         request_id = frame.get("inReplyTo", "")
         asked = self._asked.get(request_id, {})
+        if self._placing and frame["status"] == 429:
+            text = f"{self.name} was refused an order that is placed"
+            self._world.violate(text, self.name)
         self._placing &= asked.get("type") != "order.submit"
         self._answered += request_id not in self._before
         self._tell(f"hears error {frame['code']} to {request_id}", asked.get("orderId", ""))
         if frame["status"] == 401 and self._world.now() >= self._revoked_at():
             self._farewell = frame["type"]
+        elif frame["code"] == "LEFT_BEHIND":
+            self._farewell = frame["code"]
         elif frame["status"] not in EXPECTED_REFUSALS:
             self._world.violate(f"{self.name} was refused: {frame}", self.name)
         if request_id in self._before:  # it goes on as before
