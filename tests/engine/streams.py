@@ -231,7 +231,8 @@ class Simulation:
             socket.settle()
 
     async def _ring_through(self) -> None:
-        """In calm, bells alone bring everything: nothing else does after the last poll."""
+        """In calm, bells alone bring everything: nothing else does after the last poll. Several
+        events of several orders go together."""
         await asyncio.sleep(CALM_SECONDS)
         self.world.weather = Weather(ringing=0.05)
         placed = [await self.rows.place(owner_id) for owner_id in OWNERS * 2]
@@ -240,7 +241,7 @@ class Simulation:
                 if stored.owner_id == socket.owner_id and self.world.happens(0.5):
                     self._ask_of(socket, "follow", stored)
         await asyncio.sleep(QUIET_SECONDS)  # for the hub to join their groups
-        self._lives += [asyncio.create_task(self._live(stored)) for stored in placed]
+        self._lives += [asyncio.create_task(self._live(stored, fast=True)) for stored in placed]
         await self._all_end()
         await asyncio.sleep(QUIET_SECONDS)
 
@@ -284,8 +285,8 @@ class Simulation:
         await asyncio.sleep(self.draw.uniform(0, BUSY_SECONDS))
         await self._live(await self.rows.place(self.draw.choice(OWNERS)))
 
-    async def _live(self, stored: Stored) -> None:
-        pace = self.draw.choice([0.01, 0.1, 0.5, 1.0])
+    async def _live(self, stored: Stored, *, fast: bool = False) -> None:
+        pace = 0.01 if fast else self.draw.choice([0.01, 0.1, 0.5, 1.0])
         while not stored.has_ended:
             await asyncio.sleep(self.world.delay(pace))
             if not stored.has_ended:  # it may have been cancelled
