@@ -1,4 +1,4 @@
-"""One run of the simulated stream: a hub and sockets as they are, and all that they meet drawn.
+"""One run of the simulated stream: hubs and sockets as they are, and all that they meet drawn.
 
 The seed says when events are committed and which time they have, what a reading answers and when,
 which doorbells come, and what clients do. There is no thread and no real time.
