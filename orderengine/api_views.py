@@ -100,7 +100,7 @@ class BodyRequest(ASGIRequest):
         super().__init__(scope, self.body_file)
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=1_000)
 def api_view(path: str) -> ResolverMatch | None:
     """The view of this path where it is DRF's: those check by themselves who asks."""
     try:

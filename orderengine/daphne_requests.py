@@ -69,7 +69,7 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
         if origins and not all(map(is_origin, origins)):
             self.requestHeaders.setRawHeaders(b"origin", [b"null"])
         started = super().process()
-        if self.transport is None:  # the connection is a WebSocket from now on
+        if self.transport is None:  # a WebSocket from now on; these two would keep each other
             self.channel.requests.remove(self)
         return started
 

@@ -166,10 +166,10 @@ class OrderConsumer(AsyncWebsocketConsumer):
             await getattr(self, "on_" + frame["type"].replace(".", "_"))(frame)
         except Exception as error:  # problem_of() logs what is a fault of ours
             is_wrong = frame is None
-            await self.object(said, await self.counted(error) if is_wrong else problem_of(error))
+            await self.answer(said, await self.counted(error) if is_wrong else problem_of(error))
 
-    async def object(self, said: Any, problem: Problem) -> None:
-        """Whoever raised it, and had it by a name, would keep itself, and the socket."""
+    async def answer(self, said: Any, problem: Problem) -> None:
+        """Not in receive(): the problem knows where it passed, and a name there would keep both."""
         request_id = reference(said)
         answered = {} if request_id is None else {"inReplyTo": request_id}
         if problem.status == 401:

@@ -144,7 +144,7 @@ def test_redis_may_be_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> N
     took = time.monotonic() - started
 
     released.set()
-    assert took < 10
+    assert took < 1
     assert stored_orders() == order_ids
 
 

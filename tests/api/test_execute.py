@@ -156,7 +156,7 @@ def test_redis_may_be_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> N
         took.append(time.monotonic() - started)
 
     released.set()
-    assert max(took) < 10
+    assert max(took) < 1
     assert stored_orders() == sorted(order_ids)
 
 

@@ -10,13 +10,15 @@ MOST_GROWTH_MIB since the first fifth of the time.
 import asyncio
 import itertools
 import json
+import math
 import shutil
 import sys
 import tempfile
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,10 @@ from tests.bench.load import BenchError
 from tests.bench.machine import heading
 from tests.bench.measures import until_finished
 from tests.bench.stack import AT_ONCE, PROFILES, Stack, stack
-from tests.faults.clients import TERMINAL
+from tests.faults.clients import BATCH, PATH, SOCKET, TERMINAL
 from tests.stacks import ORDER
 
 FAULTS = {"DEX_FAULTS": "raydium.quote_unavailable=0.01,rejected=0.01", "LOG_LEVEL": "warning"}
-PATH = "/api/orders/execute"
 BATCH_SIZE = 5
 MOST_AT_ONCE = 300  # of clients; the pace waits for them
 PATIENCE_SECONDS = 60.0
@@ -69,7 +70,7 @@ class Clients:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await kind()
-        except Exception as error:  # counted, and the others go on
+        except Exception as error:  # the others go on
             self.wrong[f"{kind.__name__}: {error!r}"[:200]] += 1
 
     async def post(self) -> str:
@@ -81,12 +82,12 @@ class Clients:
 
     async def follow(self) -> None:
         order_id = await self.post()
-        async with connect(f"{self.socket_url}?orderId={order_id}", proxy=None) as socket:
+        async with connect(f"{self.socket_url}?orderId={order_id}", **SOCKET) as socket:
             await hear_to_the_end(socket, order_id)
 
     async def submit(self) -> None:
         """With what happens to all orders on the same socket."""
-        async with connect(self.socket_url, proxy=None) as socket:
+        async with connect(self.socket_url, **SOCKET) as socket:
             await socket.send(json.dumps({"type": "subscribe", "scope": "all"}))
             await socket.send(json.dumps({"type": "order.submit", "order": ORDER}))
             while (frame := json.loads(await socket.recv())).get("action") != "order.submit":
@@ -95,13 +96,13 @@ class Clients:
             await hear_to_the_end(socket, frame["orderId"])
 
     async def batch(self) -> None:
-        answer = await self.http.post("/api/orders/batch", json={"orders": [ORDER] * BATCH_SIZE})
+        answer = await self.http.post(BATCH, json={"orders": [ORDER] * BATCH_SIZE})
         answer.raise_for_status()
         self.placed += BATCH_SIZE
 
     async def look_away(self) -> None:
         """And hang up without a goodbye."""
-        async with connect(self.socket_url, proxy=None) as socket:
+        async with connect(self.socket_url, **SOCKET) as socket:
             await socket.send(json.dumps({"type": "subscribe", "scope": "all"}))
             await asyncio.sleep(0.5)
             socket.transport.abort()
@@ -135,14 +136,14 @@ async def soak(running: Stack, options: Namespace) -> bool:
         await run(clients, options)
         await until_finished(running)
         grown = await watching
-    ended = int(running.sql("SELECT count(*) AS n FROM orders_order")[0]["n"])
-    lost = clients.placed - ended
+    stored = int(running.sql("SELECT count(*) AS n FROM orders_order")[0]["n"])
+    lost = max(0, clients.placed - stored)
     for what, times in clients.wrong.most_common(10):
         console.print(f"{times} times {what}")
     for name, mib in grown.items():
         console.print(f"{name} grew by {mib:.0f} MiB since the first fifth of the time")
-    console.print(f"{clients.placed:,} orders acknowledged, {max(lost, 0)} lost")
-    return lost <= 0 and not clients.wrong and max(grown.values()) <= MOST_GROWTH_MIB
+    console.print(f"{clients.placed:,} orders acknowledged, {lost} lost")
+    return not lost and not clients.wrong and max(grown.values()) <= MOST_GROWTH_MIB
 
 
 async def run(clients: Clients, options: Namespace) -> None:
@@ -179,10 +180,17 @@ async def watch(running: Stack, clients: Clients, minutes: float) -> dict[str, f
     return {name: memory[name] - before[name] for name in PROCESSES}
 
 
+def number(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (found := float(text)) < math.inf:
+            return found
+    raise ArgumentTypeError(f"a number above 0 is expected, not {text!r}")
+
+
 def arguments(argv: list[str]) -> Namespace:
     parser = ArgumentParser(prog="make soak")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, default=50.0, help="clients a second")
+    parser.add_argument("--minutes", type=number, default=10.0)
+    parser.add_argument("--rate", type=number, default=50.0, help="clients a second")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="default")
     return parser.parse_args(argv)
 
@@ -197,7 +205,7 @@ def main() -> None:
     try:
         with stack(home, {**AT_ONCE, **FAULTS}, profile=options.profile) as running:
             passed = asyncio.run(soak(running, options))
-    except (BenchError, OSError) as error:
+    except (BenchError, OSError, httpx.HTTPError) as error:
         sys.exit(f"soak: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,11 +7,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orders.consumers import (
-    CHECK_SECONDS,
-    FAREWELL_SECONDS,
-    OrderConsumer,
-)
+from orders.consumers import CHECK_SECONDS, FAREWELL_SECONDS, OrderConsumer
 from orders.hub import Hub
 from orders.keys import TRUST_SECONDS
 from orders.models import TERMINAL

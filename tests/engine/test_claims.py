@@ -227,7 +227,7 @@ def test_what_was_lost_together_is_not_taken_over_together_again(
     assert first is not None
     assert second is not None
     apart = (second.lease_until - first.lease_until).total_seconds()
-    assert 4 < apart < 10  # 5 and what the second claim took
+    assert 4 < apart < 6
 
 
 def test_renewing_does_not_shorten_a_lease(limits: Any) -> None:
@@ -303,9 +303,9 @@ def test_no_more_first_starts_than_the_limit_in_any_minute(limits: Any) -> None:
     assert sorted(order.id for order in got) == order_ids[:3]
     assert claims.runnable() == []
 
-    age_starts(55)
+    age_starts(59)
     assert claim(order_ids[3]) is None
-    age_starts(5.1)
+    age_starts(1.1)
     assert claims.runnable() == order_ids[3:]
     assert claim(order_ids[3]) is not None
 
